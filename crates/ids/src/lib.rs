@@ -1,0 +1,15 @@
+//! Identities, coordinates, time, chance and the wire's primitives: what every floor above shares.
+//!
+//! Nothing here knows a clock, a socket or a thread. Time and randomness are plain values that a
+//! host hands in, so that the same inputs always give the same outputs.
+
+mod chance;
+mod guid;
+mod peer;
+mod time;
+pub mod wire;
+
+pub use chance::Random;
+pub use guid::{Guid, GuidError, MAX_DEPTH, Step};
+pub use peer::{Key, Peer, PeerId, PeerIdError, Signature};
+pub use time::Time;

@@ -1,0 +1,391 @@
+//! The plain, non-generic handle to a running peer: what the API, the program and the library use.
+//!
+//! A handle is cheap to clone. Its calls go to the peer's event loop over a bounded queue and wait
+//! for the answer; each has a deadline of its own below, so none waits for ever.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use ringweave_ids::{Guid, PeerId};
+use ringweave_node::{Failure, MessageKind};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::invite::Invite;
+
+/// Calls that may wait for the event loop at once; more callers wait for a place.
+pub(crate) const REQUESTS: usize = 256;
+
+/// A running peer.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) id: PeerId,
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) events: broadcast::Sender<PeerEvent>,
+}
+
+/// How a peer is named by a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerRef {
+    /// A whole PeerId.
+    Id(PeerId),
+    /// A GUID, `[4.2.17]`.
+    Guid(Guid),
+    /// A name, or the first characters of a PeerId.
+    Word(String),
+}
+
+/// What a call to a running peer can fail with.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The words of the contract: not found, no route, refused, timeout, too large.
+    #[error("{}", explain(.failure, .peer, .at))]
+    Failed {
+        /// Which.
+        failure: Failure,
+        /// To whom it was, as the caller named it.
+        peer: String,
+        /// The hop at which it failed, if one said so.
+        at: Option<Guid>,
+    },
+    /// Several peers start with the given characters.
+    #[error("{prefix:?} is ambiguous: it could be {}", .candidates.iter().map(PeerId::short).collect::<Vec<_>>().join(", "))]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// Whom it could mean.
+        candidates: Vec<PeerId>,
+    },
+    /// The text names no peer in any form.
+    #[error("{0}")]
+    Malformed(String),
+    /// The peer has stopped.
+    #[error("the peer has stopped")]
+    Stopped,
+}
+
+fn explain(failure: &Failure, peer: &str, at: &Option<Guid>) -> String {
+    let place = at.as_ref().map(|at| format!(" (at hop {at})")).unwrap_or_default();
+    match failure {
+        Failure::NotFound => format!("no peer {peer} in this network{place}"),
+        Failure::NoRoute => format!("no route to {peer}{place}; it may be rejoining, try again"),
+        Failure::Refused => format!("{peer} refused the message{place}: its inbox is full or it restarted"),
+        Failure::Timeout => format!("no answer from {peer} within the deadline"),
+        Failure::TooLarge => format!("the payload is over the limit of {} bytes", ringweave_node::MAX_PAYLOAD),
+    }
+}
+
+/// A delivered message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Delivery {
+    /// Who took it.
+    pub peer: PeerId,
+    /// Where that peer sits.
+    pub guid: Option<Guid>,
+    /// Hops it made.
+    pub hops: u8,
+    /// From sending to knowing.
+    pub took: Duration,
+}
+
+/// How far a broadcast got.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Spread {
+    /// Peers that hold it, this one included.
+    pub reached: u64,
+    /// Time to the last answer.
+    pub took: Duration,
+}
+
+/// One hop of a trace, the origin first.
+#[derive(Clone, Debug, Serialize)]
+pub struct TracedHop {
+    /// Who.
+    pub peer: PeerId,
+    /// Where.
+    pub guid: Guid,
+    /// From the origin there and back; zero for the origin.
+    pub round_trip: Duration,
+}
+
+/// A message from the network.
+#[derive(Clone, Debug, Serialize)]
+pub struct Received {
+    /// How it was sent.
+    pub kind: MessageKind,
+    /// Who sent it.
+    pub from: PeerId,
+    /// Its number in the sender's flow.
+    pub seq: u64,
+    /// Hops it made.
+    pub hops: u8,
+    /// What it carries.
+    #[serde(skip)]
+    pub payload: Bytes,
+}
+
+/// Messages for the application. Dropping it leaves further ones in the inbox.
+#[derive(Debug)]
+pub struct Inbox(pub(crate) mpsc::Receiver<Received>);
+
+impl Inbox {
+    /// The next message; nothing once the peer has stopped.
+    pub async fn recv(&mut self) -> Option<Received> {
+        self.0.recv().await
+    }
+}
+
+/// What happens at a peer, for those who watch.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum PeerEvent {
+    /// It has a place, or another than before.
+    Placed {
+        /// Where.
+        guid: Guid,
+    },
+    /// It lost its place and joins again by itself.
+    Displaced,
+    /// A connection stands.
+    Up {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// A connection is gone.
+    Down {
+        /// To whom.
+        peer: PeerId,
+        /// Why: `closed`, `silent`, `unreachable`, `refused`.
+        why: String,
+    },
+    /// The network refused this peer, for good.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// It has left.
+    Left,
+}
+
+/// A peer's state at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Who.
+    pub peer_id: PeerId,
+    /// The name it gave itself.
+    pub name: Option<String>,
+    /// Where it sits; nothing while it joins.
+    pub guid: Option<Guid>,
+    /// The network's id (its public key, base32).
+    pub network: String,
+    /// Whether joining needs an invite with a secret.
+    pub closed: bool,
+    /// The topology.
+    pub topology: &'static str,
+    /// Most positions in a ring.
+    pub ring_size: usize,
+    /// Members of a position with children.
+    pub cluster: usize,
+    /// The shaping policy.
+    pub policy: String,
+    /// The socket addresses it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// Neighbours in its table.
+    pub neighbours: usize,
+    /// Connections that stand.
+    pub links: usize,
+    /// Since when it runs.
+    pub uptime: Duration,
+    /// Counters since its start.
+    pub counters: Counters,
+}
+
+/// Counters since a peer's start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counters {
+    /// Messages this peer sent.
+    pub sent: u64,
+    /// Messages delivered here.
+    pub delivered: u64,
+    /// Messages passed on to a neighbour; one broadcast counts once per copy, own copies included.
+    pub forwarded: u64,
+    /// Copies of broadcasts handed to a neighbour (transmissions).
+    pub spread: u64,
+    /// Messages that arrived more than once.
+    pub duplicates: u64,
+    /// Messages dropped because a queue was full.
+    pub dropped: u64,
+    /// Nonsense from the network.
+    pub faults: u64,
+    /// Bytes written to links, framing included, QUIC excluded.
+    pub bytes_out: u64,
+    /// Bytes read from links.
+    pub bytes_in: u64,
+}
+
+/// A neighbour.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerInfo {
+    /// Who.
+    pub peer_id: PeerId,
+    /// What it is to this peer: `parent`, `sibling`, `child`.
+    pub role: String,
+    /// Where it sits.
+    pub guid: Guid,
+    /// Whether a connection stands.
+    pub linked: bool,
+    /// `direct` or `relay`, if linked.
+    pub path: Option<String>,
+    /// The connection's round trip, if linked.
+    pub round_trip: Option<Duration>,
+    /// Where it is reached.
+    pub addresses: Vec<String>,
+}
+
+/// The rings as seen from the center outward.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tree {
+    /// Every peer found, by GUID.
+    pub peers: Vec<TreePeer>,
+    /// Whether peers were left out, because there were more than asked for or some did not answer.
+    pub truncated: bool,
+}
+
+/// A peer in a tree.
+#[derive(Clone, Debug, Serialize)]
+pub struct TreePeer {
+    /// Where.
+    pub guid: Guid,
+    /// Who.
+    pub peer_id: PeerId,
+    /// The name it gave itself.
+    pub name: Option<String>,
+}
+
+/// What the handle asks of the event loop.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Send(PeerRef, Bytes, Answer<Delivery>),
+    Multicast(Vec<PeerRef>, Bytes, oneshot::Sender<Vec<Result<Delivery, CallError>>>),
+    Broadcast(Option<Guid>, Bytes, Answer<Spread>),
+    Trace(PeerRef, Answer<Vec<TracedHop>>),
+    Resolve(PeerRef, Answer<PeerId>),
+    Tree(usize, Answer<Tree>),
+    Status(oneshot::Sender<Status>),
+    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Invite(oneshot::Sender<Invite>),
+    Listen(oneshot::Sender<Inbox>),
+    Leave(oneshot::Sender<()>),
+}
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, CallError>>;
+
+impl Handle {
+    /// Who this peer is.
+    pub fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Sends to one peer and waits until it is delivered (at most 6 s).
+    ///
+    /// # Errors
+    /// Every way in which it was not delivered.
+    pub async fn send(&self, to: PeerRef, payload: Bytes) -> Result<Delivery, CallError> {
+        self.ask(|answer| Request::Send(to, payload, answer)).await?
+    }
+
+    /// Sends to several peers along one tree; the results stand in the order of `to`.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn multicast(
+        &self,
+        to: Vec<PeerRef>,
+        payload: Bytes,
+    ) -> Result<Vec<Result<Delivery, CallError>>, CallError> {
+        self.ask(|answer| Request::Multicast(to, payload, answer)).await
+    }
+
+    /// Sends to everyone, or to everyone at or below a GUID, and waits for how far it got.
+    ///
+    /// # Errors
+    /// If the payload is too large or the GUID has no holder.
+    pub async fn broadcast(&self, below: Option<Guid>, payload: Bytes) -> Result<Spread, CallError> {
+        self.ask(|answer| Request::Broadcast(below, payload, answer)).await?
+    }
+
+    /// The way to a peer, this peer first.
+    ///
+    /// # Errors
+    /// If the way ends before the peer.
+    pub async fn trace(&self, to: PeerRef) -> Result<Vec<TracedHop>, CallError> {
+        self.ask(|answer| Request::Trace(to, answer)).await?
+    }
+
+    /// Who is meant.
+    ///
+    /// # Errors
+    /// If nobody is, or several are.
+    pub async fn resolve(&self, who: PeerRef) -> Result<PeerId, CallError> {
+        self.ask(|answer| Request::Resolve(who, answer)).await?
+    }
+
+    /// The rings of the network, from the center outward, at most `limit` peers.
+    ///
+    /// # Errors
+    /// If not even the center answers.
+    pub async fn tree(&self, limit: usize) -> Result<Tree, CallError> {
+        self.ask(|answer| Request::Tree(limit, answer)).await?
+    }
+
+    /// This peer's state.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn status(&self) -> Result<Status, CallError> {
+        self.ask(Request::Status).await
+    }
+
+    /// This peer's neighbours.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, CallError> {
+        self.ask(Request::Peers).await
+    }
+
+    /// An invite into this peer's network.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn invite(&self) -> Result<Invite, CallError> {
+        self.ask(Request::Invite).await
+    }
+
+    /// The messages for the application, the waiting ones first. A later call takes over from an earlier one.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn listen(&self) -> Result<Inbox, CallError> {
+        self.ask(Request::Listen).await
+    }
+
+    /// What happens at this peer from now on; a slow watcher misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<PeerEvent> {
+        self.events.subscribe()
+    }
+
+    /// Leaves the network in an orderly way and stops the peer (at most 2 s).
+    pub async fn leave(&self) {
+        // A peer that has already stopped has left.
+        let _ = self.ask(Request::Leave).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, CallError> {
+        let (answer, told) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| CallError::Stopped)?;
+        told.await.map_err(|_| CallError::Stopped)
+    }
+}

@@ -1,0 +1,225 @@
+//! What goes into a node and what comes out of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringweave_ids::{Peer, PeerId};
+use ringweave_overlay::{Loss, Overlay};
+use serde::{Deserialize, Serialize};
+
+use crate::Envelope;
+
+/// One input of a node.
+#[derive(Debug)]
+pub enum Input<O: Overlay> {
+    /// Enter the network through any of these peers; with none, found it.
+    Join(Vec<Peer>),
+    /// A frame came from a neighbour.
+    Received(Peer, Frame<O>),
+    /// A timer ran out.
+    Timer(crate::Timer<O>),
+    /// A connection stands.
+    Up(Peer),
+    /// A connection is gone, or could not be made.
+    Down(Peer, Loss),
+    /// The application wants something; the answer carries the ticket.
+    Command(Ticket, Command<O::Address>),
+    /// The application took this many messages and payload bytes out of its inbox.
+    Drained(usize, usize),
+    /// Leave the network.
+    Leave,
+}
+
+/// What travels between two neighbours.
+#[derive(Clone, Debug)]
+pub enum Frame<O: Overlay> {
+    /// Upkeep of the overlay.
+    Overlay(O::Message),
+    /// A routed message.
+    Envelope(Envelope<O>),
+}
+
+/// Which queue of a link a frame goes through; control goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Upkeep, acknowledgements, failures.
+    Control,
+    /// Messages.
+    Message,
+}
+
+/// One output of a node, for the host to carry out in order.
+#[derive(Debug)]
+pub enum Output<O: Overlay> {
+    /// Send; dials if there is no connection.
+    Send(Peer, Lane, Frame<O>),
+    /// Hold a connection to the peer.
+    Open(Peer),
+    /// The connection is no longer held.
+    Close(Peer),
+    /// The handle is no longer used.
+    Forget(Peer),
+    /// Hand the timer back after this span.
+    Timer(Duration, crate::Timer<O>),
+    /// Something for the application.
+    Event(Event<O::Address>),
+}
+
+/// The host's number for a command; its answers carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Whom a command means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination<A> {
+    /// This peer, wherever it sits.
+    Peer(PeerId),
+    /// Whoever holds this address.
+    Holder(A),
+}
+
+/// What an application asks for.
+#[derive(Clone, Debug)]
+pub enum Command<A> {
+    /// Send to one peer; answered by [`Event::Sent`] with one outcome.
+    Send(Destination<A>, Bytes),
+    /// Send to several; answered by [`Event::Sent`] with an outcome for each, in this order.
+    Multicast(Vec<Destination<A>>, Bytes),
+    /// Send to everyone, or to everyone at or below an address; answered by [`Event::Spread`].
+    Broadcast(Option<A>, Bytes),
+    /// Find the way; answered by [`Event::Traced`].
+    Trace(Destination<A>),
+    /// Who is meant; answered by [`Event::Resolved`].
+    Resolve(Query<A>),
+    /// What the holder of an address tells of its rings; answered by [`Event::Inspected`].
+    Inspect(Destination<A>),
+}
+
+/// A question to the directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query<A> {
+    /// A whole PeerId.
+    Peer(PeerId),
+    /// The first characters of a PeerId's text; at least four reach beyond this peer's own table.
+    Prefix(String),
+    /// A name that a peer gave itself.
+    Name(String),
+    /// Whoever holds the address.
+    Holder(A),
+}
+
+/// What a node tells its host.
+#[derive(Clone, Debug)]
+pub enum Event<A> {
+    /// The peer has a place, or another than before.
+    Placed(A),
+    /// The peer lost its place, and joins again by itself.
+    Displaced,
+    /// The overlay's table changed.
+    Changed,
+    /// The network refused the join, for good.
+    Refused(String),
+    /// The peer has left.
+    Left,
+    /// A message for the application, in order per sender.
+    Message(Message),
+    /// What became of a send or multicast.
+    Sent(Ticket, Vec<Outcome<A>>),
+    /// How far a broadcast got: peers that hold it (the origin counts), and the time to the last answer.
+    Spread(Ticket, Result<(u64, Duration), Failure>),
+    /// The way to a peer.
+    Traced(Ticket, Result<Vec<Traced<A>>, Outcome<A>>),
+    /// Who is meant: nobody, one, or several.
+    Resolved(Ticket, Result<Vec<Placed<A>>, Failure>),
+    /// What a peer tells of its rings.
+    Inspected(Ticket, Result<Listing<A>, Outcome<A>>),
+    /// Nonsense came from the network.
+    Fault(&'static str),
+}
+
+/// A message for the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// How it was sent.
+    pub kind: MessageKind,
+    /// Who sent it.
+    pub from: PeerId,
+    /// Its number in the sender's flow.
+    pub sequence: u64,
+    /// What it carries.
+    pub payload: Bytes,
+    /// Hops it made.
+    pub hops: u8,
+}
+
+/// How a message was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageKind {
+    /// To one.
+    Unicast,
+    /// To several.
+    Multicast,
+    /// To everyone, or everyone below an address.
+    Broadcast,
+}
+
+/// What became of a message to one receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome<A> {
+    /// Delivered after so many hops, or why not.
+    pub result: Result<u8, Failure>,
+    /// Who took it, or was to.
+    pub peer: Option<PeerId>,
+    /// Where that peer sits, or the hop at which it failed.
+    pub at: Option<A>,
+    /// From sending to knowing.
+    pub took: Duration,
+}
+
+/// Why a message was not delivered. The words are part of the command-line contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// No such peer, or nobody holds the address.
+    NotFound,
+    /// The peer exists, but no connection leads there.
+    NoRoute,
+    /// The receiver would not take it: its inbox is full, or it is another life of the peer.
+    Refused,
+    /// No answer within the deadline.
+    Timeout,
+    /// More than [`MAX_PAYLOAD`](crate::MAX_PAYLOAD) bytes.
+    TooLarge,
+}
+
+/// A peer and where it sits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed<A> {
+    /// Who.
+    pub id: PeerId,
+    /// Where.
+    pub address: A,
+    /// The name it gave itself, if any.
+    pub name: Option<String>,
+}
+
+/// One hop of a trace, the origin first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced<A> {
+    /// Who.
+    pub id: PeerId,
+    /// Where.
+    pub address: A,
+    /// From the origin there and back; zero for the origin itself.
+    pub round_trip: Duration,
+}
+
+/// What a peer tells of its rings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing<A> {
+    /// The peer itself.
+    pub me: Placed<A>,
+    /// Its neighbours and what each is to it (`parent`, `sibling`, `child`), at most 1,024.
+    pub neighbours: Vec<(Placed<A>, String)>,
+}
