@@ -1,0 +1,36 @@
+# The front door. Every recipe is a plain command that can be typed by hand.
+
+# What is there.
+default:
+    @just --list
+
+# Formatting, lints and the house's own rules.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p ringweave-ids -p ringweave-overlay -p ringweave-node -- -D warnings -D clippy::iter_over_hash_type
+    cargo xtask check
+
+# All tests.
+test:
+    cargo test --workspace
+
+# The measurements of docs/benchmarks.md.
+bench *ARGS:
+    cargo bench --workspace {{ARGS}}
+
+# The documentation of every crate.
+doc:
+    cargo doc --workspace --no-deps
+
+# What continuous integration runs, from a clean checkout.
+ci:
+    .ci/run
+
+# A network of real peers on loopback, in one process.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Fuzz a decoder for a minute: `just fuzz frame` (needs cargo-fuzz and a nightly toolchain).
+fuzz TARGET SECONDS="60":
+    cd fuzz && cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
