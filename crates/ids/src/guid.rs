@@ -18,7 +18,7 @@ use thiserror::Error;
 pub const MAX_DEPTH: usize = 32;
 
 /// One level of a GUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Step {
     /// The label of the position in its ring, from 0.
     pub coordinate: u32,

@@ -9,6 +9,7 @@
 //! takes the outputs. Envelopes, hop counts and retries are the router's, one floor up.
 
 mod cx;
+pub mod polyring;
 
 use std::{
     fmt::{Debug, Display},

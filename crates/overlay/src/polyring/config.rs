@@ -1,0 +1,63 @@
+//! What all peers of a polyring agree on.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The shape of a polyring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Positions in a ring before newcomers are sent outward, 2 to 1,024. A soft bound: grants that
+    /// cross each other may overshoot it.
+    pub ring_size: u16,
+    /// Where a newcomer goes.
+    pub policy: Policy,
+}
+
+impl Default for Config {
+    /// Our choice: 32 keeps an inner peer at some 63 links and a million peers within four levels.
+    fn default() -> Self {
+        Self { ring_size: 32, policy: Policy::Balanced }
+    }
+}
+
+/// The shaping policy: where a newcomer goes (POLYRING.md 2.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Policy {
+    /// Rings fill from the inside out, evenly.
+    #[default]
+    Balanced,
+    /// Peers of one label share a branch: `/eu/dk/copenhagen` sits below `/eu/dk`, below `/eu`.
+    Labelled,
+    /// Below a full ring, the branch whose head answers soonest.
+    Nearest,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Balanced => "balanced",
+            Self::Labelled => "labelled",
+            Self::Nearest => "nearest",
+        })
+    }
+}
+
+/// A text that names no policy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no shaping policy; there are balanced, labelled and nearest")]
+pub struct PolicyError(String);
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        match text {
+            "balanced" => Ok(Self::Balanced),
+            "labelled" => Ok(Self::Labelled),
+            "nearest" => Ok(Self::Nearest),
+            other => Err(PolicyError(other.into())),
+        }
+    }
+}

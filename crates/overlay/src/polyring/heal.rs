@@ -1,0 +1,278 @@
+//! Suspicion before removal: a lost connection is dialled again while common neighbours ask the
+//! suspect themselves. Heard by one, it stays; heard by none, it is taken for dead, and may refute
+//! (HEALING.md, rules 4 and 5). An open link is no vote: only an answer after the question is.
+
+use std::{sync::Arc, time::Duration};
+
+use ringweave_ids::{Peer, Signature, Time};
+use smallvec::SmallVec;
+
+use super::{
+    Accusation, Cx, Member, Message, Polyring, Timer, has_passed,
+    record::{MAX_ACCUSERS, accusation_words},
+    takeover::Election,
+};
+use crate::{Loss, Output};
+
+/// Neighbours asked about a suspect.
+const WITNESSES: usize = 3;
+
+/// How long they have to answer.
+const VERDICT: Duration = Duration::from_millis(1_000);
+
+/// How long a suspect has to answer a neighbour that was asked.
+const WITNESS: Duration = Duration::from_millis(600);
+
+/// A peer without any connection may itself be the one that is cut off: it waits this long.
+const ALONE: Duration = Duration::from_secs(15);
+
+/// A peer that only others hear is dialled again after 1 s, twice as late each time, up to this.
+const REDIAL_LAST: Duration = Duration::from_secs(32);
+
+/// Questions about suspects under way at once, for others.
+const MAX_WITNESSED: usize = 256;
+
+/// Suspects, questions about them, and the election for the parent position.
+#[derive(Debug, Default)]
+pub(super) struct Healing {
+    suspects: Vec<Suspect>,
+    witnessed: Vec<Witnessed>,
+    next_number: u64,
+    pub(super) election: Option<Election>,
+    pub(super) round: u32,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    peer: Peer,
+    incarnation: u64,
+    since: Time,
+    asked: SmallVec<[Peer; WITNESSES]>,
+    votes: SmallVec<[(Peer, Signature); WITNESSES]>,
+    /// Others hear it: when to try again.
+    redial: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Witnessed {
+    number: u64,
+    asker: Peer,
+    suspect: Peer,
+    incarnation: u64,
+}
+
+impl Healing {
+    /// The peer is connected, or no longer a neighbour.
+    pub(super) fn forget(&mut self, peer: Peer) {
+        self.suspects.retain(|suspect| suspect.peer != peer);
+    }
+
+    pub(super) fn suspects(&self, peer: Peer) -> bool {
+        self.suspects.iter().any(|suspect| suspect.peer == peer)
+    }
+}
+
+impl Polyring {
+    pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, _loss: Loss) {
+        self.up.retain(|up| *up != peer);
+        self.is_dirty = true;
+        self.on_contact_down(cx, peer);
+        if self.record.is_some() && self.wanted_links(cx.me()).contains(&peer) {
+            self.suspect(cx, peer);
+        } else {
+            self.held.retain(|held| *held != peer);
+        }
+    }
+
+    /// Dials again, and asks the neighbours that should hear it, too.
+    fn suspect(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else { return };
+        if !self.held.contains(&peer) {
+            self.held.push(peer);
+        }
+        cx.out.push(Output::Open(peer));
+        if let Some(known) = self.heal.suspects.iter().find(|suspect| suspect.peer == peer) {
+            // A further attempt failed: it is asked about again in its turn.
+            if known.redial.is_none() {
+                return;
+            }
+        }
+        let mut witnesses = self.common_neighbours(peer, cx.me());
+        cx.random.shuffle(&mut witnesses, WITNESSES);
+        witnesses.truncate(WITNESSES);
+        for witness in &witnesses {
+            cx.send(*witness, Message::Ask { suspect: peer, incarnation });
+        }
+        let redial = self.heal.suspects.iter().find(|suspect| suspect.peer == peer).and_then(|known| known.redial);
+        let since = cx.now;
+        self.heal.forget(peer);
+        let (asked, votes) = (witnesses.into_iter().collect(), SmallVec::new());
+        self.heal.suspects.push(Suspect { peer, incarnation, since, asked, votes, redial });
+        cx.after(VERDICT, Timer::Suspicion(peer));
+    }
+
+    /// Connected neighbours that are linked to the peer as well, where all is well.
+    fn common_neighbours(&self, peer: Peer, me: Peer) -> Vec<Peer> {
+        let mut common = Vec::new();
+        let mut add = |candidate: Peer, up: &[Peer]| {
+            if candidate != me && candidate != peer && up.contains(&candidate) && !common.contains(&candidate) {
+                common.push(candidate);
+            }
+        };
+        let parents = || self.above.members_of(self.own.id).map(|record| record.peer);
+        if self.own.living_record(peer).is_some() {
+            self.own.living().map(|record| record.peer).chain(parents()).for_each(|it| add(it, &self.up));
+        } else if self.below.living_record(peer).is_some() {
+            let mates = self.own.members_of(self.position_id()).map(|record| record.peer);
+            self.below.living().map(|record| record.peer).chain(mates).for_each(|it| add(it, &self.up));
+        } else {
+            self.own.living().map(|record| record.peer).chain(parents()).for_each(|it| add(it, &self.up));
+        }
+        common
+    }
+
+    pub(super) fn on_ask(&mut self, cx: &mut Cx<'_>, from: Peer, suspect: Peer, incarnation: u64) {
+        if suspect == cx.me() {
+            cx.send(from, Message::Answer { suspect, incarnation, accusation: None });
+            return;
+        }
+        if self.living_anywhere(suspect).is_none() {
+            return;
+        }
+        if !self.is_up(suspect) {
+            self.accuse_to(cx, from, suspect, incarnation);
+        } else if self.heal.witnessed.len() < MAX_WITNESSED {
+            self.witness(cx, from, suspect, incarnation);
+        }
+    }
+
+    /// Asks the suspect itself, on behalf of `asker`.
+    pub(super) fn witness(&mut self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {
+        self.heal.next_number += 1;
+        let number = self.heal.next_number;
+        self.heal.witnessed.push(Witnessed { number, asker, suspect, incarnation });
+        cx.send(suspect, Message::Ping(number));
+        cx.after(WITNESS, Timer::Witness(number));
+    }
+
+    pub(super) fn on_pong(&mut self, cx: &mut Cx<'_>, from: Peer, number: u64) {
+        if self.on_measured(cx, from, number) {
+            return;
+        }
+        let answered = self.heal.witnessed.iter().position(|it| it.number == number && it.suspect == from);
+        if let Some(at) = answered {
+            let Witnessed { asker, suspect, incarnation, .. } = self.heal.witnessed.swap_remove(at);
+            if asker != cx.me() {
+                cx.send(asker, Message::Answer { suspect, incarnation, accusation: None });
+            }
+        }
+    }
+
+    pub(super) fn on_witness(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let Some(at) = self.heal.witnessed.iter().position(|it| it.number == number) else { return };
+        let Witnessed { asker, suspect, incarnation, .. } = self.heal.witnessed.swap_remove(at);
+        if asker == cx.me() {
+            self.suspect(cx, suspect);
+        } else {
+            self.accuse_to(cx, asker, suspect, incarnation);
+        }
+    }
+
+    fn accuse_to(&self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {
+        let words = accusation_words(cx.host(), &cx.id(suspect), incarnation);
+        let accusation = Some(cx.host().sign(&words));
+        cx.send(asker, Message::Answer { suspect, incarnation, accusation });
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        peer: Peer,
+        incarnation: u64,
+        accusation: Option<Signature>,
+    ) {
+        let words = accusation_words(cx.host(), &cx.id(peer), incarnation);
+        let Some(suspect) = self.heal.suspects.iter_mut().find(|suspect| suspect.peer == peer) else { return };
+        if suspect.incarnation != incarnation || !suspect.asked.contains(&from) {
+            return;
+        }
+        match accusation {
+            None => {
+                let wait = suspect.redial.map_or(Duration::from_secs(1), |last| (last * 2).min(REDIAL_LAST));
+                suspect.asked.clear();
+                suspect.redial = Some(wait);
+                cx.after(wait, Timer::Redial(peer));
+            }
+            Some(signature) if cx.host().verify(&cx.id(from), &words, &signature) => {
+                suspect.asked.retain(|asked| *asked != from);
+                suspect.votes.push((from, signature));
+                if suspect.asked.is_empty() {
+                    self.conclude(cx, peer);
+                }
+            }
+            Some(_) => cx.fault("an accusation that its observer did not sign"),
+        }
+    }
+
+    pub(super) fn on_suspicion(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let Some(suspect) = self.heal.suspects.iter().find(|suspect| suspect.peer == peer) else { return };
+        let is_vouched = suspect.redial.is_some() && suspect.asked.is_empty() && suspect.votes.is_empty();
+        if is_vouched || !has_passed(cx.now, suspect.since, VERDICT) {
+            return;
+        }
+        if self.up.is_empty() && !has_passed(cx.now, suspect.since, ALONE) {
+            self.reach_out(cx);
+            cx.out.push(Output::Open(peer));
+            cx.after(VERDICT, Timer::Suspicion(peer));
+            return;
+        }
+        self.conclude(cx, peer);
+    }
+
+    /// Nobody hears it.
+    fn conclude(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let Some(at) = self.heal.suspects.iter().position(|suspect| suspect.peer == peer) else { return };
+        let suspect = self.heal.suspects.swap_remove(at);
+        let words = accusation_words(cx.host(), &cx.id(peer), suspect.incarnation);
+        let mut by: SmallVec<[(Peer, Signature); 2]> = SmallVec::new();
+        by.push((cx.me(), cx.host().sign(&words)));
+        by.extend(suspect.votes.into_iter().take(MAX_ACCUSERS - 1));
+        by.sort_by_key(|(accuser, _)| cx.id(*accuser));
+        for id in [self.own.id, self.below.id, self.above.id] {
+            let Some(ring) = self.ring_mut(id) else { continue };
+            let Some(record) = ring.living_record(peer) else { continue };
+            if record.incarnation != suspect.incarnation {
+                continue;
+            }
+            let accused = Arc::new(Member { accusation: Some(Accusation { by: by.clone() }), ..(**record).clone() });
+            ring.merge_member(cx.view.host, accused.clone(), cx.now);
+            self.is_dirty = true;
+            // The children cannot hear it themselves; the others can.
+            if id == self.own.id && self.is_leader(cx) {
+                for child in self.living_peers(&self.below, cx.me()) {
+                    self.send_records(cx, child, id, vec![accused.clone()], Vec::new());
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_redial(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        if !self.is_up(peer) && self.heal.suspects(peer) {
+            self.suspect(cx, peer);
+        }
+    }
+
+    /// Without any connection: tries peers of the ring above, who are no neighbours.
+    pub(super) fn reach_out(&mut self, cx: &mut Cx<'_>) {
+        let mut others = self.living_peers(&self.above, cx.me());
+        cx.random.shuffle(&mut others, WITNESSES);
+        for peer in others.into_iter().take(WITNESSES) {
+            cx.send(peer, Message::Ping(0));
+        }
+    }
+
+    pub(super) fn living_anywhere(&self, peer: Peer) -> Option<&Arc<Member>> {
+        [&self.own, &self.below, &self.above].into_iter().find_map(|ring| ring.living_record(peer))
+    }
+}

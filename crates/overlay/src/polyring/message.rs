@@ -1,0 +1,182 @@
+//! What peers of a polyring tell each other, all of it upkeep.
+
+use std::sync::Arc;
+
+use ringweave_ids::{Guid, Peer, Signature};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    record::{Grant, Member, Position, PositionId, Visit},
+    ring::Version,
+};
+
+/// Records in one message; more follow by repair.
+pub(super) const MAX_RECORDS: usize = 128;
+
+/// One message between two peers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// A newcomer looks for a place; passed on inward, then outward.
+    Join(Walk),
+    /// To a newcomer: measure these and walk on at the one that answers soonest.
+    Choose {
+        /// The newcomer's number for its search.
+        nonce: u64,
+        /// Heads of branches, at most [`MAX_RECORDS`].
+        candidates: Vec<Peer>,
+    },
+    /// To a newcomer: this place is yours if you take it within 4 s.
+    Offer(Box<Offer>),
+    /// On connecting and now and then: who I am and what I hold.
+    Hello(Box<Hello>),
+    /// My roster of a ring, in short: tell me what I lack.
+    Summary {
+        /// Which ring.
+        ring: PositionId,
+        /// What I hold of it.
+        versions: Vec<Version>,
+    },
+    /// Pieces of a roster.
+    Records {
+        /// Of which ring.
+        ring: PositionId,
+        /// Its members, at most [`MAX_RECORDS`].
+        members: Vec<Arc<Member>>,
+        /// Its positions, at most [`MAX_RECORDS`].
+        positions: Vec<Position>,
+        /// Heads of PeerIds whose records I want in return.
+        wanted: Vec<u64>,
+    },
+    /// To a child: your parent position sits here.
+    Prefix {
+        /// The parent position.
+        position: PositionId,
+        /// Its GUID.
+        guid: Guid,
+    },
+    /// Do you hear the suspect? Answered after asking the suspect itself.
+    Ask {
+        /// Whom.
+        suspect: Peer,
+        /// In which incarnation.
+        incarnation: u64,
+    },
+    /// What came of asking the suspect.
+    Answer {
+        /// Whom.
+        suspect: Peer,
+        /// In which incarnation.
+        incarnation: u64,
+        /// Nothing where it answered; else the accusation, signed.
+        accusation: Option<Signature>,
+    },
+    /// Say something: measures the round trip, and proves life.
+    Ping(u64),
+    /// Something, said.
+    Pong(u64),
+    /// All members of our parent position are gone: may I take it over?
+    Elect {
+        /// The parent position.
+        position: PositionId,
+    },
+    /// You may.
+    Vote {
+        /// The parent position.
+        position: PositionId,
+        /// Over the position and the candidate.
+        signature: Signature,
+    },
+}
+
+/// A newcomer's search for a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    /// Who.
+    pub joiner: Peer,
+    /// Its number for this search.
+    pub nonce: u64,
+    /// Where it belongs; empty for anywhere.
+    pub label: String,
+    /// How many parts of the label the way outward has used up.
+    pub level: u8,
+    /// Which way it goes.
+    pub heading: Heading,
+    /// Hops made, at most [`MAX_HOPS`](super::join::MAX_HOPS).
+    pub hops: u8,
+}
+
+/// Which way a search goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Heading {
+    /// To the center.
+    Inward,
+    /// Into the ring below the receiver.
+    Outward,
+}
+
+/// A place, offered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Offer {
+    /// The newcomer's number for its search.
+    pub nonce: u64,
+    /// The place.
+    pub grant: Arc<Grant>,
+    /// The GUID of the ring's parent position.
+    pub prefix: Guid,
+    /// The ring's members, as far as they fit.
+    pub members: Vec<Arc<Member>>,
+    /// The ring's positions, as far as they fit.
+    pub positions: Vec<Position>,
+    /// The ring of the parent position, its members; none in the center.
+    pub above_members: Vec<Arc<Member>>,
+    /// The ring of the parent position, its positions.
+    pub above_positions: Vec<Position>,
+    /// The ring of the parent position.
+    pub above: PositionId,
+}
+
+/// Who a peer is and what it holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its own record.
+    pub member: Arc<Member>,
+    /// Its position.
+    pub position: Position,
+    /// The ring above its own; nothing in the center, or where it lacks it.
+    pub above: Option<PositionId>,
+    /// Digests of the rings it holds, at most three.
+    pub digests: Vec<(PositionId, u64)>,
+}
+
+impl crate::Message for Message {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
+        match self {
+            Self::Join(walk) => visit(&mut walk.joiner),
+            Self::Choose { candidates, .. } => candidates.iter_mut().for_each(visit),
+            Self::Offer(offer) => {
+                Arc::make_mut(&mut offer.grant).visit(visit);
+                for member in offer.members.iter_mut().chain(&mut offer.above_members) {
+                    Arc::make_mut(member).visit(visit);
+                }
+                for position in offer.positions.iter_mut().chain(&mut offer.above_positions) {
+                    position.visit(visit);
+                }
+            }
+            Self::Hello(hello) => {
+                Arc::make_mut(&mut hello.member).visit(visit);
+                hello.position.visit(visit);
+            }
+            Self::Records { members, positions, .. } => {
+                members.iter_mut().for_each(|member| Arc::make_mut(member).visit(visit));
+                positions.iter_mut().for_each(|position| position.visit(visit));
+            }
+            Self::Ask { suspect, .. } | Self::Answer { suspect, .. } => visit(suspect),
+            Self::Summary { .. }
+            | Self::Prefix { .. }
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Elect { .. }
+            | Self::Vote { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The Polymorph Polyring (Jakob Jenkov, "Polymorph P2P Network Algorithm", 2021-2024): rings that
+//! are full meshes, a child ring around any position, GUIDs that are coordinates.
+//!
+//! ```text
+//!            [1.0] [1.1] [1.2]          a child ring around [1]
+//!                 \  |  /
+//!   [0] ---------- [1] ---------- [2]   the center ring
+//! ```
+//!
+//! A position has a permanent id; its coordinate is a label on it, and GUIDs are derived. A ring is
+//! known by its parent position's id, so the tree of ids only grows. Each peer keeps three rosters
+//! (its own ring, the ring below its position, the ring above) as state that merges. It does not
+//! fill positions with clusters on purpose yet, but a position may have several members throughout.
+
+mod config;
+mod heal;
+mod join;
+mod message;
+mod questions;
+mod record;
+mod ring;
+mod route;
+mod sync;
+mod table;
+mod takeover;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
+
+pub use config::{Config, Policy, PolicyError};
+pub use message::{Heading, Hello, Message, Offer, Walk};
+pub use questions::Span;
+pub use record::{Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover};
+pub use ring::{Ring, Version};
+pub use route::{Direction, route};
+
+use self::record::Cx;
+use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
+
+/// One peer of a polyring.
+#[derive(Debug)]
+pub struct Polyring {
+    phase: Phase,
+    /// My own record, once I have a place.
+    record: Option<Arc<Member>>,
+    incarnation: u64,
+    /// The ring I sit in.
+    own: Ring,
+    /// The ring below my position, of which I am a keeper.
+    below: Ring,
+    /// The ring of my parent position: what its takeover needs.
+    above: Ring,
+    /// The GUID of my parent position; the center in the center ring.
+    prefix: Guid,
+    /// My own, derived from the prefix and my position's coordinate.
+    guid: Guid,
+    /// Connections that stand, in no order.
+    up: Vec<Peer>,
+    /// Connections I hold, in no order.
+    held: Vec<Peer>,
+    table: Table,
+    join: join::Joining,
+    heal: heal::Healing,
+    sync: sync::Repairs,
+    /// Whether rosters or links changed since the table was derived.
+    is_dirty: bool,
+}
+
+use self::table::Table;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// Looking for a place.
+    Joining,
+    /// Has a place, and is still connecting to its neighbours.
+    Settling,
+    Placed,
+    Left,
+}
+
+/// The one-shot timers of a polyring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// The search for a place, at this attempt, has not been answered.
+    Join(u32),
+    /// Enough round trips were measured, or enough time has passed.
+    Choose(u32),
+    /// Connecting to the neighbours has taken long enough.
+    Ready,
+    /// Connect to neighbours that did not connect by themselves.
+    Dial,
+    /// Say hello to a neighbour, in turn.
+    Beat,
+    /// Repair rosters that differed.
+    Repair,
+    /// The neighbours asked about a suspect have had their time.
+    Suspicion(Peer),
+    /// Try a peer again that only others hear.
+    Redial(Peer),
+    /// A suspect has not answered the question of this number.
+    Witness(u64),
+    /// My turn to take the parent position over.
+    Election(u32),
+    /// The votes of this election have had their time.
+    Count(u32),
+    /// A count of the branch may be published again.
+    Census,
+    /// Forget what has aged.
+    Sweep,
+}
+
+/// The ring id of a roster that is not known: no position has it.
+const NOWHERE: PositionId = PositionId(u64::MAX);
+
+/// How long a newcomer waits for neighbours that exist but do not connect, once some have.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long it waits if none connects at all.
+const SETTLE_ALONE: Duration = Duration::from_secs(3);
+
+/// How often aged records are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+impl Overlay for Polyring {
+    type Config = Config;
+    type Message = Message;
+    type Timer = Timer;
+    type Address = Guid;
+    type Span = Span;
+
+    fn new(view: &View<'_, Self>) -> Self {
+        Self {
+            phase: Phase::Idle,
+            record: None,
+            incarnation: view.profile.incarnation,
+            own: Ring::new(NOWHERE),
+            below: Ring::new(NOWHERE),
+            above: Ring::new(NOWHERE),
+            prefix: Guid::center(),
+            guid: Guid::center(),
+            up: Vec::new(),
+            held: Vec::new(),
+            table: Table::default(),
+            join: join::Joining::default(),
+            heal: heal::Healing::default(),
+            sync: sync::Repairs::default(),
+            is_dirty: false,
+        }
+    }
+
+    fn handle(&mut self, cx: &mut crate::Cx<'_, Self>, input: Input<Self>) {
+        if self.phase == Phase::Left {
+            return;
+        }
+        match input {
+            Input::Join(contacts) => self.start(cx, contacts),
+            Input::Received(from, message) => self.on_message(cx, from, message),
+            Input::Timer(timer) => self.on_timer(cx, timer),
+            Input::Up(peer) => self.on_up(cx, peer),
+            Input::Down(peer, loss) => self.on_down(cx, peer, loss),
+            Input::Leave => self.leave(cx),
+        }
+        self.settle(cx);
+    }
+
+    fn address(&self) -> Option<&Guid> {
+        (self.phase == Phase::Placed).then_some(&self.guid)
+    }
+
+    fn next_hop(&self, view: &View<'_, Self>, target: &Target<Guid>, flow: u64) -> Hop<Guid> {
+        if self.record.is_none() { Hop::Cut } else { self.next(view, target, flow) }
+    }
+
+    fn span(&self, reach: Reach) -> Span {
+        self.reach(reach)
+    }
+
+    fn fan_out(&self, span: &Span, flow: u64, copies: &mut Vec<(Peer, Span)>) {
+        self.copies(span, flow, copies);
+    }
+
+    fn closest(&self, _view: &View<'_, Self>, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
+        self.nearest(target, n, found);
+    }
+
+    fn replicas(&self, _view: &View<'_, Self>, key: &Key, n: usize, found: &mut Vec<Peer>) {
+        self.holders(key, n, found);
+    }
+
+    fn locate(&self, view: &View<'_, Self>, peer: &PeerId) -> Option<Guid> {
+        self.place_of(view, peer)
+    }
+
+    fn neighbours(&self, found: &mut Vec<Neighbour<Guid>>) {
+        self.list(found);
+    }
+}
+
+impl Polyring {
+    fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
+        self.sync.note(&message);
+        match message {
+            Message::Join(walk) => self.on_join(cx, walk),
+            Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),
+            Message::Offer(offer) => self.on_offer(cx, *offer),
+            Message::Hello(hello) => self.on_hello(cx, from, *hello),
+            Message::Summary { ring, versions } => self.on_summary(cx, from, ring, versions),
+            Message::Records { ring, members, positions, wanted } => {
+                self.on_records(cx, from, ring, members, positions, wanted);
+            }
+            Message::Prefix { position, guid } => self.on_prefix(from, position, guid),
+            Message::Ask { suspect, incarnation } => self.on_ask(cx, from, suspect, incarnation),
+            Message::Answer { suspect, incarnation, accusation } => {
+                self.on_answer(cx, from, suspect, incarnation, accusation);
+            }
+            Message::Ping(number) => cx.send(from, Message::Pong(number)),
+            Message::Pong(number) => self.on_pong(cx, from, number),
+            Message::Elect { position } => self.on_elect(cx, from, position),
+            Message::Vote { position, signature } => self.on_vote(cx, from, position, signature),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
+        match timer {
+            Timer::Join(attempt) => self.on_join_timer(cx, attempt),
+            Timer::Choose(attempt) => self.on_choose_timer(cx, attempt),
+            Timer::Ready => self.on_ready(cx, true),
+            Timer::Dial => self.on_dial(cx),
+            Timer::Beat => self.on_beat(cx),
+            Timer::Repair => self.on_repair(cx),
+            Timer::Suspicion(peer) => self.on_suspicion(cx, peer),
+            Timer::Redial(peer) => self.on_redial(cx, peer),
+            Timer::Witness(number) => self.on_witness(cx, number),
+            Timer::Election(round) => self.on_election(cx, round),
+            Timer::Count(round) => self.on_count(cx, round),
+            Timer::Census => self.on_census(cx),
+            Timer::Sweep => self.on_sweep(cx),
+        }
+    }
+
+    /// Takes a place: the rosters stand, the record is written.
+    fn occupy(&mut self, cx: &mut Cx<'_>, seat: Seat, proof: Proof) {
+        self.incarnation += 1;
+        let record = Member::signed(cx.host(), cx.me(), self.incarnation, Some(seat), proof);
+        self.own.merge_member(cx.host(), record.clone(), cx.now);
+        self.record = Some(record);
+        self.is_dirty = true;
+    }
+
+    /// Derives what follows from rosters and links: GUID, connections to hold, table, duties.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        if !std::mem::take(&mut self.is_dirty) || self.record.is_none() || self.phase == Phase::Left {
+            return;
+        }
+        self.refute(cx);
+        self.hold_links(cx);
+        self.derive_guid(cx);
+        self.relabel(cx);
+        self.derive_table(cx);
+        self.watch_parent(cx);
+        self.count(cx);
+        if self.phase == Phase::Settling {
+            self.on_ready(cx, false);
+        }
+        if self.phase == Phase::Placed {
+            cx.tell(Event::Changed);
+        }
+    }
+
+    fn hold_links(&mut self, cx: &mut Cx<'_>) {
+        let wanted = self.wanted_links(cx.me());
+        let dropped: Vec<_> = self.held.iter().copied().filter(|peer| !wanted.contains(peer)).collect();
+        for peer in dropped {
+            self.held.retain(|held| *held != peer);
+            self.heal.forget(peer);
+            cx.out.push(Output::Close(peer));
+        }
+        let mut is_missing = false;
+        for peer in wanted {
+            if self.held.contains(&peer) {
+                continue;
+            }
+            // Who came last dials; the others only if it does not.
+            if self.phase == Phase::Settling || self.is_up(peer) {
+                self.held.push(peer);
+                cx.out.push(Output::Open(peer));
+            } else {
+                is_missing = true;
+            }
+        }
+        if is_missing {
+            self.sync.arm_dial(cx);
+        }
+    }
+
+    /// Own ring, child ring, and the members of the parent position.
+    fn wanted_links(&self, me: Peer) -> Vec<Peer> {
+        let mut wanted: Vec<Peer> = Vec::new();
+        let parents = self.above.members_of(self.own.id);
+        for record in self.own.living().chain(parents).chain(self.below.living()) {
+            if record.peer != me && !wanted.contains(&record.peer) {
+                wanted.push(record.peer);
+            }
+        }
+        wanted
+    }
+
+    fn derive_guid(&mut self, cx: &mut Cx<'_>) {
+        let Some(position) = self.own.position(self.position_id()) else { return };
+        let step = ringweave_ids::Step { coordinate: position.coordinate(), tag: position.id().tag() };
+        let guid = self.prefix.child(step);
+        if guid == self.guid {
+            return;
+        }
+        self.guid = guid;
+        for child in self.living_peers(&self.below, cx.me()) {
+            self.send_prefix(cx, child);
+        }
+        if self.phase == Phase::Placed {
+            cx.tell(Event::Placed(self.guid.clone()));
+        }
+    }
+
+    fn derive_table(&mut self, cx: &Cx<'_>) {
+        let is_up = |peer| self.up.contains(&peer);
+        let host = cx.host();
+        let parent = self.prefix.steps().last().copied().unwrap_or_default();
+        self.table = Table {
+            own: table::Slots::new(&self.own, host, is_up),
+            below: table::Slots::new(&self.below, host, is_up),
+            parent: table::Cell::new(&self.above, self.own.id, parent, host, is_up),
+        };
+    }
+
+    /// A newcomer is ready once its neighbours are connected, or have had their time.
+    fn on_ready(&mut self, cx: &mut Cx<'_>, is_late: bool) {
+        if self.phase != Phase::Settling {
+            return;
+        }
+        let wanted = self.wanted_links(cx.me());
+        let linked = wanted.iter().filter(|peer| self.is_up(**peer)).count();
+        let waited = cx.now.since(self.join.placed_at);
+        let is_complete = linked == wanted.len();
+        if !is_complete && !(is_late && (linked > 0 || waited >= SETTLE_ALONE)) {
+            if is_late {
+                cx.after(SETTLE, Timer::Ready);
+            }
+            return;
+        }
+        self.phase = Phase::Placed;
+        cx.tell(Event::Placed(self.guid.clone()));
+        for child in self.living_peers(&self.below, cx.me()) {
+            self.send_prefix(cx, child);
+        }
+    }
+
+    fn leave(&mut self, cx: &mut Cx<'_>) {
+        if self.record.is_some() {
+            self.incarnation += 1;
+            let record = Member::signed(cx.host(), cx.me(), self.incarnation, None, Proof::None);
+            let parents = self.above.members_of(self.own.id).map(|member| member.peer);
+            let told: Vec<_> = parents.chain(self.living_peers(&self.own, cx.me())).collect();
+            for peer in told {
+                self.send_records(cx, peer, self.own.id, vec![record.clone()], Vec::new());
+            }
+            for peer in self.living_peers(&self.below, cx.me()) {
+                self.send_records(cx, peer, self.own.id, vec![record.clone()], Vec::new());
+            }
+        }
+        self.phase = Phase::Left;
+        self.record = None;
+        cx.tell(Event::Left);
+    }
+
+    fn on_sweep(&mut self, cx: &mut Cx<'_>) {
+        for ring in [&mut self.own, &mut self.below, &mut self.above] {
+            ring.sweep(cx.now);
+        }
+        self.join.sweep(cx.now);
+        self.forget_unused(cx);
+        self.is_dirty = true;
+        cx.after(SWEEP, Timer::Sweep);
+    }
+
+    fn me(&self) -> Option<Peer> {
+        self.record.as_ref().map(|record| record.peer)
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        self.record.as_ref().and_then(|record| record.seat)
+    }
+
+    /// My position; no position has the id of the center.
+    fn position_id(&self) -> PositionId {
+        self.seat().map_or(PositionId::CENTER, |seat| seat.position)
+    }
+
+    fn is_up(&self, peer: Peer) -> bool {
+        self.up.contains(&peer)
+    }
+
+    fn living_peers(&self, ring: &Ring, me: Peer) -> Vec<Peer> {
+        ring.living().map(|record| record.peer).filter(|peer| *peer != me).collect()
+    }
+
+    /// The longest-granted member of a position that is me or connected.
+    fn leader(&self, cx: &Cx<'_>, ring: &Ring, position: PositionId) -> Option<Peer> {
+        let reachable = ring.members_of(position).filter(|record| record.peer == cx.me() || self.is_up(record.peer));
+        reachable.min_by_key(|record| (record.sequence(), cx.id(record.peer))).map(|record| record.peer)
+    }
+
+    fn is_leader(&self, cx: &Cx<'_>) -> bool {
+        self.leader(cx, &self.own, self.position_id()) == Some(cx.me())
+    }
+
+    /// The keeper of the own ring, as far as this peer can tell: in the center, the leader of the
+    /// lowest living coordinate; elsewhere the leader of the parent position.
+    fn keeper(&self, cx: &Cx<'_>) -> Option<Peer> {
+        if self.own.id != PositionId::CENTER {
+            return self.leader(cx, &self.above, self.own.id);
+        }
+        let mut staffed: Vec<_> = self.own.staffed().collect();
+        staffed.sort_by_key(|position| (position.coordinate(), position.id()));
+        staffed.into_iter().find_map(|position| self.leader(cx, &self.own, position.id()))
+    }
+}
+
+/// How old a moment is, for those that may not have come yet.
+fn has_passed(now: Time, since: Time, span: Duration) -> bool {
+    now.since(since) >= span
+}

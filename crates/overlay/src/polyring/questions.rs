@@ -1,0 +1,187 @@
+//! The pure questions: where next, who else, who keeps a key.
+
+use ringweave_ids::{Guid, Key, Peer, PeerId, Step};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Polyring,
+    ring::mix,
+    route::{Direction, route},
+    table::{Cell, Slots},
+};
+use crate::{Hop, Neighbour, Reach, Target, View};
+
+/// What a broadcast still has to cover from a peer on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Span {
+    /// Everyone: it starts here.
+    All,
+    /// It came from a child: the parent and the siblings, and what lies beyond them.
+    Inward,
+    /// It came from the parent or a sibling: everyone below.
+    Outward,
+    /// Nobody else: a co-member serves the rest.
+    Here,
+}
+
+impl Polyring {
+    pub(super) fn next(&self, view: &View<'_, Self>, target: &Target<Guid>, flow: u64) -> Hop<Guid> {
+        match target {
+            Target::Peer { id, address } => self.towards(view, address, Some(id), flow),
+            Target::Holder(address) | Target::Prefix(address) => self.towards(view, address, None, flow),
+            Target::Key { scope, key, choice } => {
+                let center = Guid::center();
+                self.towards_key(view, scope.as_ref().unwrap_or(&center), key, *choice, flow)
+            }
+            Target::All => Hop::Arrived,
+        }
+    }
+
+    /// The five-case rule gives a position; the second step picks its member.
+    fn towards(&self, view: &View<'_, Self>, to: &Guid, wanted: Option<&PeerId>, flow: u64) -> Hop<Guid> {
+        match route(&self.guid, to) {
+            Direction::Here => self.here(view, wanted),
+            Direction::Parent => self.table.parent.pick(self.wanted(view, wanted, &self.table.parent), flow).map_or(Hop::Cut, Hop::To),
+            Direction::Sibling(step) => self.across(view, &self.table.own, step, to, wanted, flow),
+            Direction::Child(step) => self.across(view, &self.table.below, step, to, wanted, flow),
+        }
+    }
+
+    /// At the position. Another PeerId is wanted: a co-member may have it.
+    fn here(&self, view: &View<'_, Self>, wanted: Option<&PeerId>) -> Hop<Guid> {
+        let Some(wanted) = wanted else { return Hop::Arrived };
+        let Some(peer) = view.host.peer(wanted) else { return Hop::Arrived };
+        let mate = self.co_members().find(|link| link.peer == peer);
+        match mate {
+            Some(link) if peer != view.me => if link.is_up { Hop::To(peer) } else { Hop::Cut },
+            _ => Hop::Arrived,
+        }
+    }
+
+    fn across(&self, view: &View<'_, Self>, slots: &Slots, step: Step, to: &Guid, wanted: Option<&PeerId>, flow: u64) -> Hop<Guid> {
+        let Some(cell) = slots.find(step) else { return Hop::Nobody };
+        let level = if std::ptr::eq(slots, &self.table.own) { self.guid.depth() - 1 } else { self.guid.depth() };
+        if cell.position == self.position_id() {
+            // Its tag names my own position, which has another coordinate by now.
+            let mut corrected = to.clone();
+            corrected.steps_mut()[level] = cell.step;
+            return match route(&self.guid, &corrected) {
+                Direction::Child(below) => self.across(view, &self.table.below, below, &corrected, wanted, flow),
+                _ => self.here(view, wanted),
+            };
+        }
+        let Some(peer) = cell.pick(self.wanted(view, wanted, cell), flow) else { return Hop::Cut };
+        if cell.step.coordinate == step.coordinate {
+            return Hop::To(peer);
+        }
+        let mut corrected = to.clone();
+        corrected.steps_mut()[level] = cell.step;
+        Hop::Corrected(peer, corrected)
+    }
+
+    /// The wanted peer's handle, where the position has several members to choose from.
+    fn wanted(&self, view: &View<'_, Self>, wanted: Option<&PeerId>, cell: &Cell) -> Option<Peer> {
+        if cell.members.len() < 2 { None } else { wanted.and_then(|id| view.host.peer(id)) }
+    }
+
+    /// Keys live in the ring below their scope, the center ring if there is none: one position of it
+    /// by unweighted rendezvous (KEYS.md, rules 3 and 4, with levels <= 1).
+    fn towards_key(&self, view: &View<'_, Self>, scope: &Guid, key: &Key, choice: u8, flow: u64) -> Hop<Guid> {
+        let home = if self.prefix.matches(scope) && self.guid.depth() > 0 {
+            &self.table.own
+        } else if self.guid.matches(scope) {
+            &self.table.below
+        } else {
+            return self.towards(view, scope, None, flow);
+        };
+        match rank(home, key).nth(usize::from(choice)) {
+            None => Hop::Nobody,
+            Some(cell) if cell.position == self.position_id() => Hop::Arrived,
+            Some(cell) => cell.pick(None, flow).map_or(Hop::Cut, Hop::To),
+        }
+    }
+
+    pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
+        let others = rank(&self.table.own, key).filter(|cell| cell.position != self.position_id());
+        found.extend(others.filter_map(|cell| cell.pick(None, key.head())).take(n));
+    }
+
+    pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
+        let (Target::Peer { address: to, .. } | Target::Holder(to) | Target::Prefix(to)) = target else { return };
+        let mut known = Vec::new();
+        self.list(&mut known);
+        // Hops from a neighbour: up to the shared prefix, across, and down.
+        let distance = |at: &Guid| at.depth() + to.depth() - 2 * at.shared(to);
+        known.retain(|neighbour: &Neighbour<Guid>| neighbour.linked);
+        known.sort_by(|a, b| (distance(&a.address), &a.address).cmp(&(distance(&b.address), &b.address)));
+        found.extend(known.into_iter().map(|neighbour| neighbour.peer).take(n));
+    }
+
+    pub(super) fn reach(&self, reach: Reach) -> Span {
+        match reach {
+            Reach::All => Span::All,
+            Reach::Below => Span::Outward,
+        }
+    }
+
+    /// Inward before sideways before outward; one member of each position, which hands it to its
+    /// co-members.
+    pub(super) fn copies(&self, span: &Span, flow: u64, copies: &mut Vec<(Peer, Span)>) {
+        if *span == Span::Here {
+            return;
+        }
+        if matches!(span, Span::All | Span::Inward) {
+            copies.extend(self.table.parent.pick(None, flow).map(|peer| (peer, Span::Inward)));
+            let siblings = self.table.own.cells().iter().filter(|cell| cell.position != self.position_id());
+            copies.extend(siblings.filter_map(|cell| cell.pick(None, flow)).map(|peer| (peer, Span::Outward)));
+        }
+        if matches!(span, Span::All | Span::Outward) {
+            let children = self.table.below.cells().iter();
+            copies.extend(children.filter_map(|cell| cell.pick(None, flow)).map(|peer| (peer, Span::Outward)));
+        }
+        copies.extend(self.co_members().filter(|link| link.is_up && Some(link.peer) != self.me()).map(|link| (link.peer, Span::Here)));
+    }
+
+    pub(super) fn place_of(&self, view: &View<'_, Self>, id: &PeerId) -> Option<Guid> {
+        let peer = view.host.peer(id)?;
+        let holds = |cell: &&Cell| cell.members.iter().any(|link| link.peer == peer);
+        if let Some(cell) = self.table.own.cells().iter().find(holds) {
+            return Some(self.prefix.child(cell.step));
+        }
+        if let Some(cell) = self.table.below.cells().iter().find(holds) {
+            return Some(self.guid.child(cell.step));
+        }
+        holds(&&self.table.parent).then(|| self.prefix.clone())
+    }
+
+    pub(super) fn list(&self, found: &mut Vec<Neighbour<Guid>>) {
+        let mut push = |cell: &Cell, address: &Guid, role| {
+            for link in cell.members.iter().filter(|link| Some(link.peer) != self.me()) {
+                let (peer, address, linked) = (link.peer, address.clone(), link.is_up);
+                found.push(Neighbour { peer, role, address, linked });
+            }
+        };
+        push(&self.table.parent, &self.prefix, "parent");
+        for cell in self.table.own.cells() {
+            let role = if cell.position == self.position_id() { "co-member" } else { "sibling" };
+            push(cell, &self.prefix.child(cell.step), role);
+        }
+        for cell in self.table.below.cells() {
+            push(cell, &self.guid.child(cell.step), "child");
+        }
+    }
+
+    fn co_members(&self) -> impl Iterator<Item = &super::table::Link> {
+        let mine = self.table.own.cells().iter().filter(|cell| cell.position == self.position_id());
+        mine.flat_map(|cell| &cell.members)
+    }
+}
+
+/// The positions of a ring as homes of a key, best first: highest random weight (Thaler &
+/// Ravishankar 1998) over the positions' permanent ids, so that no renumbering moves a key.
+fn rank<'a>(slots: &'a Slots, key: &Key) -> impl Iterator<Item = &'a Cell> {
+    let score = |cell: &Cell| mix(key.head() ^ mix(cell.position.0));
+    let mut cells: Vec<_> = slots.cells().iter().collect();
+    cells.sort_by_key(|cell| (std::cmp::Reverse(score(cell)), cell.position));
+    cells.into_iter()
+}

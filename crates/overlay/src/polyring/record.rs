@@ -1,0 +1,359 @@
+//! What is written down about a ring, each piece signed by who may write it.
+//!
+//! - a [`Member`] record, by the peer itself: which position it holds;
+//! - a [`Grant`], by the ring's keeper: that the position is the peer's, under which coordinate;
+//! - a [`Label`], by the ring's keeper: another coordinate for a position;
+//! - a [`Census`], by a member of the position: how many peers live at and below it;
+//! - an [`Accusation`], by neighbours: that they no longer hear a peer.
+//!
+//! What is signed names peers by PeerId; the records themselves carry handles.
+
+use std::sync::Arc;
+
+use ringweave_ids::{Peer, PeerId, Signature, wire};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::{Host, polyring::Polyring};
+
+/// The permanent id of a position, and of the ring below it. 0 is the center.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PositionId(pub u64);
+
+impl PositionId {
+    /// The parent position that the center ring would have.
+    pub const CENTER: Self = Self(0);
+
+    /// The id of a position at its first grant (DESIGN.md, decision 10): nobody chooses it.
+    pub fn new(host: &dyn Host, ring: Self, first: &PeerId, nonce: u64) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"pos").update(host.network()).update(&ring.0.to_le_bytes());
+        hasher.update(first.as_bytes()).update(&nonce.to_le_bytes());
+        let mut head = [0; 8];
+        head.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        Self(u64::from_le_bytes(head).max(1))
+    }
+
+    /// The tag that addresses carry for it: the low 32 bits, never 0.
+    pub const fn tag(self) -> u32 {
+        let low = self.0 as u32;
+        if low == 0 { 1 } else { low }
+    }
+}
+
+/// A place in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Seat {
+    /// The ring: the id of its parent position.
+    pub ring: PositionId,
+    /// The position.
+    pub position: PositionId,
+}
+
+/// A peer's own word about where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Who.
+    pub peer: Peer,
+    /// Larger than in every earlier record of this peer.
+    pub incarnation: u64,
+    /// Where; nowhere after it left. In a roster, a record of another ring says that the peer moved.
+    pub seat: Option<Seat>,
+    /// By what right.
+    pub proof: Proof,
+    /// By the peer.
+    pub signature: Signature,
+    /// Why others take it for dead, at this incarnation.
+    pub accusation: Option<Accusation>,
+}
+
+/// By what right a peer holds a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// The keeper granted it.
+    Grant(Arc<Grant>),
+    /// All members of the position were gone, and the ring below it chose this peer.
+    Takeover(Arc<Takeover>),
+    /// It holds none.
+    None,
+}
+
+/// A keeper's word that a position is a peer's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Whose.
+    pub peer: Peer,
+    /// Which position of which ring.
+    pub seat: Seat,
+    /// Its first coordinate.
+    pub coordinate: u32,
+    /// The label of the branch that starts here, as `/eu/dk`; empty for none.
+    pub branch: String,
+    /// Larger than in every earlier grant of the ring that the keeper knew: seniority.
+    pub sequence: u64,
+    /// Drawn by the keeper; it is part of the position's id.
+    pub nonce: u64,
+    /// The keeper; nobody for the network's first grant, which the network's key signs.
+    pub by: Option<Peer>,
+    /// By the keeper.
+    pub signature: Signature,
+}
+
+/// The votes of a child ring for the peer that takes its parent position over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// Which position.
+    pub seat: Seat,
+    /// The seniority it has there: that of the position's last member, plus one.
+    pub sequence: u64,
+    /// Signatures of members of the ring below, at most [`MAX_VOTES`].
+    pub votes: Vec<(Peer, Signature)>,
+}
+
+/// Votes that a takeover carries: more would not say more in a ring of common size.
+pub const MAX_VOTES: usize = 32;
+
+/// A new coordinate for a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Which ring and position.
+    pub seat: Seat,
+    /// The coordinate.
+    pub coordinate: u32,
+    /// 0 is the grant's; larger wins.
+    pub version: u32,
+    /// The keeper that wrote it.
+    pub by: Peer,
+    /// By the keeper.
+    pub signature: Signature,
+}
+
+/// How many peers live at and below a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// Which ring and position.
+    pub seat: Seat,
+    /// How many, this position's members included.
+    pub population: u32,
+    /// Larger wins.
+    pub version: u64,
+    /// The member of the position that counted.
+    pub by: Peer,
+    /// By that member.
+    pub signature: Signature,
+}
+
+/// That neighbours no longer hear a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accusation {
+    /// Who says so, in order of PeerId, at most [`MAX_ACCUSERS`].
+    pub by: SmallVec<[(Peer, Signature); 2]>,
+}
+
+/// Two observers, where there are two (DESIGN.md, decision 10).
+pub const MAX_ACCUSERS: usize = 2;
+
+/// What a position is, apart from who holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The grant that founded it.
+    pub grant: Arc<Grant>,
+    /// A later coordinate, if it was given one.
+    pub label: Option<Arc<Label>>,
+    /// The last count of its branch, if one was made.
+    pub census: Option<Arc<Census>>,
+}
+
+impl Position {
+    /// Its permanent id.
+    pub fn id(&self) -> PositionId {
+        self.grant.seat.position
+    }
+
+    /// Its coordinate now.
+    pub fn coordinate(&self) -> u32 {
+        self.label.as_ref().map_or(self.grant.coordinate, |label| label.coordinate)
+    }
+
+    /// The version of its coordinate.
+    pub fn version(&self) -> u32 {
+        self.label.as_ref().map_or(0, |label| label.version)
+    }
+
+    /// Peers at and below it, as last counted; at least one.
+    pub fn population(&self) -> u32 {
+        self.census.as_ref().map_or(1, |census| census.population.max(1))
+    }
+}
+
+impl Member {
+    /// Writes and signs a record of the machine's own peer.
+    pub fn signed(host: &dyn Host, me: Peer, incarnation: u64, seat: Option<Seat>, proof: Proof) -> Arc<Self> {
+        let signature = host.sign(&member_words(host, incarnation, seat, &proof));
+        Arc::new(Self { peer: me, incarnation, seat, proof, signature, accusation: None })
+    }
+
+    /// Whether the peer itself signed it.
+    pub fn is_signed(&self, host: &dyn Host) -> bool {
+        let words = member_words(host, self.incarnation, self.seat, &self.proof);
+        host.verify(&host.id(self.peer), &words, &self.signature)
+    }
+
+    /// Its seniority among the members of its position: smaller is older.
+    pub fn sequence(&self) -> u64 {
+        match &self.proof {
+            Proof::Grant(grant) => grant.sequence,
+            Proof::Takeover(takeover) => takeover.sequence,
+            Proof::None => u64::MAX,
+        }
+    }
+
+    /// Whether it is a living member of `ring`.
+    pub fn lives_in(&self, ring: PositionId) -> bool {
+        self.accusation.is_none() && self.seat.is_some_and(|seat| seat.ring == ring)
+    }
+
+    /// What decides between two records of one peer: the larger wins. It covers all that is signed,
+    /// so that two records of one rank are one record.
+    pub fn rank(&self) -> impl PartialOrd + use<'_> {
+        let accuser = |at: usize| self.accusation.as_ref().and_then(|it| it.by.get(at)).map(|vote| &vote.1.0);
+        (self.incarnation, self.accusation.is_some(), &self.signature.0, accuser(0), accuser(1))
+    }
+}
+
+impl Grant {
+    /// Signs the grant as the machine's own peer, or as the network where `by` is nobody.
+    /// Nothing, if that needs the network's key and the host does not hold it.
+    pub fn sign(mut self, host: &dyn Host) -> Option<Arc<Self>> {
+        let words = self.words(host);
+        self.signature = match self.by {
+            Some(_) => host.sign(&words),
+            None => host.sign_as_network(&words)?,
+        };
+        Some(Arc::new(self))
+    }
+
+    /// Whether its keeper (or the network) signed it, and its position's id was not chosen.
+    pub fn is_signed(&self, host: &dyn Host) -> bool {
+        let words = self.words(host);
+        let id = PositionId::new(host, self.seat.ring, &host.id(self.peer), self.nonce);
+        id == self.seat.position
+            && match self.by {
+                Some(keeper) => host.verify(&host.id(keeper), &words, &self.signature),
+                None => host.verify_network(&words, &self.signature),
+            }
+    }
+
+    fn words(&self, host: &dyn Host) -> Vec<u8> {
+        let keeper = self.by.map(|keeper| host.id(keeper));
+        wire::to_vec(&(
+            "grant",
+            host.network(),
+            host.id(self.peer),
+            self.seat,
+            self.coordinate,
+            &self.branch,
+            self.sequence,
+            self.nonce,
+            keeper,
+        ))
+    }
+}
+
+impl Label {
+    /// Signs the label as the machine's own peer.
+    pub fn sign(mut self, host: &dyn Host) -> Arc<Self> {
+        self.signature = host.sign(&self.words(host));
+        Arc::new(self)
+    }
+
+    /// Whether its keeper signed it.
+    pub fn is_signed(&self, host: &dyn Host) -> bool {
+        host.verify(&host.id(self.by), &self.words(host), &self.signature)
+    }
+
+    fn words(&self, host: &dyn Host) -> Vec<u8> {
+        wire::to_vec(&("label", host.network(), self.seat, self.coordinate, self.version))
+    }
+}
+
+impl Census {
+    /// Signs the count as the machine's own peer.
+    pub fn sign(mut self, host: &dyn Host) -> Arc<Self> {
+        self.signature = host.sign(&self.words(host));
+        Arc::new(self)
+    }
+
+    /// Whether its counter signed it.
+    pub fn is_signed(&self, host: &dyn Host) -> bool {
+        host.verify(&host.id(self.by), &self.words(host), &self.signature)
+    }
+
+    fn words(&self, host: &dyn Host) -> Vec<u8> {
+        wire::to_vec(&("census", host.network(), self.seat, self.population, self.version))
+    }
+}
+
+/// What an accuser signs.
+pub fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Vec<u8> {
+    wire::to_vec(&("dead", host.network(), suspect, incarnation))
+}
+
+/// What a voter signs.
+pub fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Vec<u8> {
+    wire::to_vec(&("takeover", host.network(), position, candidate))
+}
+
+fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Vec<u8> {
+    let claim = match proof {
+        Proof::Grant(grant) => Some(grant.signature),
+        Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| *signature),
+        Proof::None => None,
+    };
+    wire::to_vec(&("member", host.network(), incarnation, seat, claim))
+}
+
+/// Records know their handles, so that a host can swap them.
+pub(super) trait Visit {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer));
+}
+
+impl Visit for Grant {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
+        visit(&mut self.peer);
+        if let Some(keeper) = &mut self.by {
+            visit(keeper);
+        }
+    }
+}
+
+impl Visit for Member {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
+        visit(&mut self.peer);
+        match &mut self.proof {
+            Proof::Grant(grant) => Arc::make_mut(grant).visit(visit),
+            Proof::Takeover(takeover) => {
+                Arc::make_mut(takeover).votes.iter_mut().for_each(|(voter, _)| visit(voter));
+            }
+            Proof::None => {}
+        }
+        if let Some(accusation) = &mut self.accusation {
+            accusation.by.iter_mut().for_each(|(accuser, _)| visit(accuser));
+        }
+    }
+}
+
+impl Visit for Position {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
+        Arc::make_mut(&mut self.grant).visit(visit);
+        if let Some(label) = &mut self.label {
+            visit(&mut Arc::make_mut(label).by);
+        }
+        if let Some(census) = &mut self.census {
+            visit(&mut Arc::make_mut(census).by);
+        }
+    }
+}
+
+/// The context of a polyring's inputs.
+pub(super) type Cx<'a> = crate::Cx<'a, Polyring>;
