@@ -40,7 +40,7 @@ pub use ring::{Ring, Version};
 pub use route::{Direction, route};
 
 use self::record::Cx;
-use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
+use crate::{Event, Hop, Host, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
 /// One peer of a polyring.
 #[derive(Debug)]
@@ -203,6 +203,20 @@ impl Overlay for Polyring {
 }
 
 impl Polyring {
+    /// A peer with ready tables: it holds `record` in `own`, and is connected to all its neighbours.
+    /// For simulations and measurements that do not begin with joins.
+    pub fn built(view: &View<'_, Self>, record: Arc<Member>, own: Ring, below: Ring, above: Ring, prefix: Guid) -> Self {
+        let mut peer = Self { phase: Phase::Placed, incarnation: record.incarnation, own, below, above, prefix, ..Self::new(view) };
+        peer.record = Some(record);
+        peer.up = peer.wanted_links(view.me);
+        peer.held.clone_from(&peer.up);
+        if let Some(position) = peer.own.position(peer.position_id()) {
+            peer.guid = peer.prefix.child(ringweave_ids::Step { coordinate: position.coordinate(), tag: position.id().tag() });
+        }
+        peer.derive_table(view.host);
+        peer
+    }
+
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
         self.sync.note(&message);
         match message {
@@ -262,7 +276,7 @@ impl Polyring {
         self.hold_links(cx);
         self.derive_guid(cx);
         self.relabel(cx);
-        self.derive_table(cx);
+        self.derive_table(cx.host());
         self.watch_parent(cx);
         self.count(cx);
         if self.phase == Phase::Settling {
@@ -327,9 +341,8 @@ impl Polyring {
         }
     }
 
-    fn derive_table(&mut self, cx: &Cx<'_>) {
+    fn derive_table(&mut self, host: &dyn Host) {
         let is_up = |peer| self.up.contains(&peer);
-        let host = cx.host();
         let parent = self.prefix.steps().last().copied().unwrap_or_default();
         self.table = Table {
             own: table::Slots::new(&self.own, host, is_up),

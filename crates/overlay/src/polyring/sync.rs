@@ -192,6 +192,9 @@ impl Polyring {
         if self.record.is_none() {
             return;
         }
+        if self.is_alone(cx.me()) && self.rejoin_through(cx, from, &members) {
+            return;
+        }
         if members.len() > MAX_RECORDS || positions.len() > MAX_RECORDS {
             cx.fault("more records than one message may carry");
             return;
@@ -322,15 +325,18 @@ impl Polyring {
 
     /// Whether this keeper may have granted a position of the ring: a member (living or not) of its
     /// parent position, or one that was promoted out of the ring. In the center, any member known.
-    /// What lies above my own ring my parent has verified.
+    /// What lies above my own ring, my neighbours have verified.
     fn may_grant(&self, ring: &Ring, from: Peer, keeper: Option<Peer>) -> bool {
         let Some(keeper) = keeper else { return ring.id == PositionId::CENTER };
+        if ring.id == self.above.id && self.is_neighbour(from) {
+            return true;
+        }
         let from_here = ring.record(keeper);
         if ring.id == PositionId::CENTER {
             return from_here.is_some();
         }
         let parents = [&self.own, &self.above].into_iter().find(|it| it.position(ring.id).is_some());
-        let Some(parents) = parents else { return ring.id == self.above.id && self.is_neighbour(from) };
+        let Some(parents) = parents else { return false };
         let held_it = |seat: Seat| seat.position == ring.id || seat.ring != parents.id;
         parents.record(keeper).is_some_and(|record| record.seat.is_none_or(held_it))
             || from_here.is_some_and(|record| !record.lives_in(ring.id))
@@ -430,6 +436,8 @@ impl Polyring {
         });
         if let Some(peer) = linked {
             self.send_hello(cx, peer);
+        } else {
+            self.on_lonely_beat(cx);
         }
         self.sync.beat = (self.sync.beat * 2).min(BEAT_LAST);
         let span = cx.random.between(self.sync.beat / 2, self.sync.beat);

@@ -85,7 +85,7 @@ pub(crate) struct Swarm {
     next: u64,
     pub(crate) faults: Vec<(u32, &'static str)>,
     pub(crate) delay: fn(u32, u32) -> Duration,
-    pub(crate) sent: u64,
+    isolated: BTreeSet<u32>,
 }
 
 /// How long a crash goes unnoticed, as on real links.
@@ -103,7 +103,7 @@ impl Swarm {
             next: 0,
             faults: Vec::new(),
             delay: |a, b| Duration::from_millis(5 + u64::from((a ^ b) % 20)),
-            sent: 0,
+            isolated: BTreeSet::new(),
         }
     }
 
@@ -143,6 +143,21 @@ impl Swarm {
             let other = if a == number { b } else { a };
             self.push(SILENCE, other, What::Down(number, Loss::Silent));
         }
+    }
+
+    /// The peer lives on, but nobody reaches it and it reaches nobody.
+    pub(crate) fn isolate(&mut self, number: u32) {
+        self.isolated.insert(number);
+        let broken: Vec<_> = self.links.iter().copied().filter(|(a, b)| *a == number || *b == number).collect();
+        for (a, b) in broken {
+            self.links.remove(&(a, b));
+            self.push(SILENCE, a, What::Down(b, Loss::Silent));
+            self.push(SILENCE, b, What::Down(a, Loss::Silent));
+        }
+    }
+
+    pub(crate) fn reconnect(&mut self, number: u32) {
+        self.isolated.remove(&number);
     }
 
     pub(crate) fn leave(&mut self, number: u32) {
@@ -251,7 +266,6 @@ impl Swarm {
         for output in out {
             match output {
                 Output::Send(to, message) => {
-                    self.sent += 1;
                     self.dial(number, to.0);
                     if self.links.contains(&pair(number, to.0)) {
                         let delay = (self.delay)(number, to.0);
@@ -270,7 +284,7 @@ impl Swarm {
         if from == to || self.links.contains(&pair(from, to)) {
             return;
         }
-        if !self.peers.contains_key(&to) {
+        if !self.peers.contains_key(&to) || self.isolated.contains(&to) || self.isolated.contains(&from) {
             self.push(Duration::from_secs(1), from, What::Down(to, Loss::Unreachable));
             return;
         }

@@ -201,3 +201,14 @@ fn a_joiner_whose_first_contacts_are_dead_gets_in_by_the_third() {
     let took = swarm.run_until(seconds(10), |it| it.guid(50).is_some());
     assert!(took < seconds(5), "{took:?}");
 }
+
+#[test]
+fn a_peer_that_lost_everyone_goes_back_when_it_meets_one() {
+    let mut swarm = Swarm::grown(rings_of(4), 12, |_| "");
+    swarm.isolate(7);
+    swarm.run(seconds(60));
+    assert_eq!(swarm.guid(7).map(|guid| guid.depth()), Some(1), "it stands alone");
+    swarm.reconnect(7);
+    swarm.run(seconds(60));
+    assert_whole(&swarm);
+}
