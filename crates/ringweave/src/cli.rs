@@ -1,0 +1,206 @@
+//! The words on the command line. Scripts rely on them: they are added, never changed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+
+/// Peers that organise themselves into rings and carry each other's messages.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringweave",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  ringweave demo                             see a network of 32 peers on this machine
+  ringweave up                               be the first peer of a new network
+  ringweave up --join ringweave1abc...       join one
+  ringweave send k3v7q2m4xz 'hello'          send to a peer by the first letters of its PeerId
+  ringweave --data /tmp/b listen             hear what comes to the peer of that directory
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 no route or no running peer, 5 denied, 6 timeout."
+)]
+pub(crate) struct Cli {
+    /// The peer's data directory [default: by XDG, ~/.local/share/ringweave]
+    #[arg(long, global = true, env = "RINGWEAVE_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A file of settings in TOML [default: by XDG, ~/.config/ringweave/config.toml, if it exists]
+    #[arg(long, global = true, env = "RINGWEAVE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object, or one a line for streams
+    #[arg(long, global = true, env = "RINGWEAVE_JSON", value_parser = BoolishValueParser::new())]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show a network of real peers on loopback, in one process
+    Demo(DemoArgs),
+    /// Run a peer in the foreground
+    Up(Box<UpArgs>),
+    /// Show the running peer's state
+    Status,
+    /// Show the running peer's neighbours
+    Peers,
+    /// Draw the rings of the network
+    Tree(TreeArgs),
+    /// Print an invite into the running peer's network
+    Invite,
+    /// Print the running peer's PeerId
+    Id,
+    /// Measure the way to a peer, there and back
+    Ping(PeerArgs),
+    /// Show each hop to a peer
+    Trace(PeerArgs),
+    /// Send a text to one peer
+    #[command(
+        after_help = "PEER is a PeerId, the first letters of one, a name, or a GUID like [4.2.17]."
+    )]
+    Send(SendArgs),
+    /// Send a text to several peers
+    #[command(after_help = "Example: ringweave multicast anna bo [4.2] -- 'lunch?'")]
+    Multicast(MulticastArgs),
+    /// Send a text to everyone
+    Broadcast(BroadcastArgs),
+    /// Print the messages that come to the running peer
+    Listen,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What `demo` takes.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How many peers
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub(crate) peers: usize,
+    /// End when everything was shown; 0 only if everything held
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How peers arrange themselves
+    #[arg(long, default_value = "polyring", value_name = "TOPOLOGY")]
+    pub(crate) topology: String,
+    /// Most positions in a ring [default: small enough for three levels]
+    #[arg(long, value_name = "N")]
+    pub(crate) ring_size: Option<u32>,
+    /// Members of a position with children
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) cluster: u32,
+}
+
+/// What `up` takes. What is not given comes from the file of settings, or has a default.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+Examples:
+  ringweave up --name anna                        found a network, or rejoin the remembered one
+  ringweave up --join @invite.txt                 join with the invite in a file
+  pbpaste | ringweave up --join -                 join with the invite on standard input
+  ringweave up --closed --policy labelled --label /eu/dk/copenhagen
+
+An invite that carries a secret is read from a file or standard input only.")]
+pub(crate) struct UpArgs {
+    /// Join the network of this invite: the text, @FILE, or - for standard input
+    #[arg(
+        long,
+        env = "RINGWEAVE_JOIN",
+        hide_env_values = true,
+        value_name = "INVITE"
+    )]
+    pub(crate) join: Option<String>,
+    /// Listen for peers here (UDP); may be given more than once [default: any port]
+    #[arg(
+        long,
+        env = "RINGWEAVE_LISTEN",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Serve the local HTTP interface here [default: 127.0.0.1:0, any port]
+    #[arg(long, env = "RINGWEAVE_API", value_name = "ADDR")]
+    pub(crate) api: Option<SocketAddr>,
+    /// A name that others may call this peer by
+    #[arg(long, env = "RINGWEAVE_NAME", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Where this peer belongs, from the outside in: /eu/dk/copenhagen
+    #[arg(long, env = "RINGWEAVE_LABEL", value_name = "LABEL")]
+    pub(crate) label: Option<String>,
+    /// How peers of a new network arrange themselves: polyring
+    #[arg(long, env = "RINGWEAVE_TOPOLOGY", value_name = "TOPOLOGY")]
+    pub(crate) topology: Option<String>,
+    /// Most positions in a ring of a new network [default: 32]
+    #[arg(long, env = "RINGWEAVE_RING_SIZE", value_name = "N")]
+    pub(crate) ring_size: Option<u32>,
+    /// Members of a position with children [default: 1]
+    #[arg(long, env = "RINGWEAVE_CLUSTER", value_name = "N")]
+    pub(crate) cluster: Option<u32>,
+    /// Where newcomers of a new network go: balanced, nearest, labelled [default: balanced]
+    #[arg(long, env = "RINGWEAVE_POLICY", value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
+    /// Only who holds an invite with a secret may join the new network
+    #[arg(long, env = "RINGWEAVE_CLOSED", value_parser = BoolishValueParser::new(), num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) closed: Option<bool>,
+    /// Find and be found by peers on the local network [default: true]
+    #[arg(long, env = "RINGWEAVE_LAN", value_parser = BoolishValueParser::new(), num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) lan: Option<bool>,
+}
+
+/// What `tree` takes.
+#[derive(Debug, Args)]
+pub(crate) struct TreeArgs {
+    /// Most peers to ask for, at most 10000
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) limit: u16,
+}
+
+/// A peer.
+#[derive(Debug, Args)]
+pub(crate) struct PeerArgs {
+    /// A PeerId, the first letters of one, a name, or a GUID like [4.2.17]
+    pub(crate) peer: String,
+}
+
+/// What `send` takes.
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// To whom
+    pub(crate) peer: String,
+    /// What, at most 64 KiB
+    pub(crate) text: String,
+}
+
+/// What `multicast` takes.
+#[derive(Debug, Args)]
+pub(crate) struct MulticastArgs {
+    /// To whom
+    #[arg(required = true, num_args = 1..)]
+    pub(crate) peers: Vec<String>,
+    /// What, at most 64 KiB
+    #[arg(last = true, required = true, value_name = "TEXT")]
+    pub(crate) text: String,
+}
+
+/// What `broadcast` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BroadcastArgs {
+    /// What, at most 64 KiB
+    pub(crate) text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_words_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
