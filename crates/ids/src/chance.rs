@@ -40,7 +40,11 @@ impl Random {
 
     /// One of `items`, or nothing if there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
-        if items.is_empty() { None } else { Some(&items[self.below(items.len())]) }
+        if items.is_empty() {
+            None
+        } else {
+            Some(&items[self.below(items.len())])
+        }
     }
 
     /// Puts up to `n` random items first, in random order (a partial Fisher-Yates shuffle).
@@ -73,6 +77,9 @@ mod tests {
         for _ in 0..5_000 {
             seen[random.below(5)] += 1;
         }
-        assert!(seen.iter().all(|&count| (800..1_200).contains(&count)), "{seen:?}");
+        assert!(
+            seen.iter().all(|&count| (800..1_200).contains(&count)),
+            "{seen:?}"
+        );
     }
 }

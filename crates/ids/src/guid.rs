@@ -18,7 +18,9 @@ use thiserror::Error;
 pub const MAX_DEPTH: usize = 32;
 
 /// One level of a GUID.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Step {
     /// The label of the position in its ring, from 0.
     pub coordinate: u32,
@@ -46,7 +48,12 @@ impl Guid {
 
     /// A GUID of known coordinates and unknown tags.
     pub fn of(coordinates: &[u32]) -> Self {
-        Self(coordinates.iter().map(|&coordinate| Step { coordinate, tag: 0 }).collect())
+        Self(
+            coordinates
+                .iter()
+                .map(|&coordinate| Step { coordinate, tag: 0 })
+                .collect(),
+        )
     }
 
     /// The place one level outward of this one.
@@ -80,7 +87,11 @@ impl Guid {
 
     /// How many leading steps name the same positions.
     pub fn shared(&self, other: &Self) -> usize {
-        self.0.iter().zip(&other.0).take_while(|(mine, theirs)| mine.matches(**theirs)).count()
+        self.0
+            .iter()
+            .zip(&other.0)
+            .take_while(|(mine, theirs)| mine.matches(**theirs))
+            .count()
     }
 
     /// Whether both name the same place, as far as their tags tell.
@@ -157,7 +168,9 @@ impl Serialize for Guid {
 impl<'de> Deserialize<'de> for Guid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(D::Error::custom)
         } else {
             let steps = SmallVec::<[Step; 4]>::deserialize(deserializer)?;
             if steps.len() > MAX_DEPTH {
@@ -181,7 +194,18 @@ mod tests {
 
     #[test]
     fn what_is_no_guid_is_refused() {
-        for text in ["", "4.2", "[4.2", "[4..2]", "[.]", "[-1]", "[+1]", "[4294967296]", "[ 1]", "[a]"] {
+        for text in [
+            "",
+            "4.2",
+            "[4.2",
+            "[4..2]",
+            "[.]",
+            "[-1]",
+            "[+1]",
+            "[4294967296]",
+            "[ 1]",
+            "[a]",
+        ] {
             assert!(text.parse::<Guid>().is_err(), "{text}");
         }
         let deep = format!("[{}]", vec!["1"; MAX_DEPTH + 1].join("."));
@@ -190,8 +214,14 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_not_known_matches_any() {
-        let told = Guid::center().child(Step { coordinate: 3, tag: 77 });
-        let other = Guid::center().child(Step { coordinate: 3, tag: 78 });
+        let told = Guid::center().child(Step {
+            coordinate: 3,
+            tag: 77,
+        });
+        let other = Guid::center().child(Step {
+            coordinate: 3,
+            tag: 78,
+        });
         assert!(told.matches(&Guid::of(&[3])));
         assert!(!told.matches(&other));
         assert!(!told.matches(&Guid::of(&[3, 0])));

@@ -9,10 +9,20 @@ use thiserror::Error;
 
 static TEXT: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
-    specification.symbols.push_str(&BASE32_NOPAD.specification().symbols.to_lowercase());
-    specification.translate.from.push_str("ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-    specification.translate.to.push_str("abcdefghijklmnopqrstuvwxyz");
-    specification.encoding().expect("lower-case RFC 4648 base32 is a valid encoding")
+    specification
+        .symbols
+        .push_str(&BASE32_NOPAD.specification().symbols.to_lowercase());
+    specification
+        .translate
+        .from
+        .push_str("ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    specification
+        .translate
+        .to
+        .push_str("abcdefghijklmnopqrstuvwxyz");
+    specification
+        .encoding()
+        .expect("lower-case RFC 4648 base32 is a valid encoding")
 });
 
 /// A peer, forever: its Ed25519 public key.
@@ -48,7 +58,8 @@ impl PeerId {
     /// Whether the text form starts with `prefix` (any letter case).
     pub fn has_prefix(&self, prefix: &str) -> bool {
         let text = self.to_string();
-        text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+        text.get(..prefix.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
     }
 }
 
@@ -94,7 +105,9 @@ impl Serialize for PeerId {
 impl<'de> Deserialize<'de> for PeerId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(D::Error::custom)
         } else {
             <[u8; 32]>::deserialize(deserializer).map(Self)
         }
@@ -141,7 +154,10 @@ impl fmt::Debug for Signature {
 impl Serialize for Signature {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (left, right) = self.0.split_at(32);
-        (<&[u8; 32]>::try_from(left).expect("half of 64"), <&[u8; 32]>::try_from(right).expect("half of 64"))
+        (
+            <&[u8; 32]>::try_from(left).expect("half of 64"),
+            <&[u8; 32]>::try_from(right).expect("half of 64"),
+        )
             .serialize(serializer)
     }
 }

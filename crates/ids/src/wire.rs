@@ -31,7 +31,14 @@ pub enum WireError {
 /// [`WireError::TooLong`] if it takes more than `cap` bytes.
 pub fn encode<T: Serialize>(value: &T, cap: usize) -> Result<Vec<u8>, WireError> {
     let bytes = to_vec(value);
-    if bytes.len() > cap { Err(WireError::TooLong { len: bytes.len(), cap }) } else { Ok(bytes) }
+    if bytes.len() > cap {
+        Err(WireError::TooLong {
+            len: bytes.len(),
+            cap,
+        })
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Writes `value`, whose size its own type bounds. Two equal values give equal bytes, so this is
@@ -46,7 +53,10 @@ pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
 /// If there are more than `cap` bytes, too few, too many, or they are malformed.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], cap: usize) -> Result<T, WireError> {
     if bytes.len() > cap {
-        return Err(WireError::TooLong { len: bytes.len(), cap });
+        return Err(WireError::TooLong {
+            len: bytes.len(),
+            cap,
+        });
     }
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
@@ -62,7 +72,10 @@ mod tests {
     #[test]
     fn left_over_short_and_long_bytes_are_refused() {
         let bytes = encode(&(7_u32, "ring"), 64).unwrap();
-        assert_eq!(decode::<(u32, String)>(&bytes, 64).unwrap(), (7, "ring".into()));
+        assert_eq!(
+            decode::<(u32, String)>(&bytes, 64).unwrap(),
+            (7, "ring".into())
+        );
         assert!(decode::<(u32, String)>(&bytes[..bytes.len() - 1], 64).is_err());
         assert!(decode::<u32>(&bytes, 64).is_err());
         assert!(decode::<(u32, String)>(&bytes, 3).is_err());

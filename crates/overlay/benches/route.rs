@@ -45,7 +45,14 @@ fn ring(id: PositionId, size: u32, first: u32) -> Ring {
     for number in 0..size {
         let position = PositionId((id.0 + 1) * 10_000 + u64::from(number) + 1);
         let (grant, record) = member(Seat { ring: id, position }, Peer(first + number), number);
-        ring.merge_position(Position { grant, label: None, census: None }, Time::ZERO);
+        ring.merge_position(
+            Position {
+                grant,
+                label: None,
+                census: None,
+            },
+            Time::ZERO,
+        );
         ring.merge_member(&Quiet, record, Time::ZERO);
     }
     ring
@@ -54,9 +61,25 @@ fn ring(id: PositionId, size: u32, first: u32) -> Ring {
 fn member(seat: Seat, peer: Peer, coordinate: u32) -> (Arc<Grant>, Arc<Member>) {
     let signature = Signature([0; 64]);
     let (branch, sequence) = (String::new(), u64::from(coordinate));
-    let grant = Arc::new(Grant { peer, seat, coordinate, branch, sequence, nonce: 0, by: None, signature });
+    let grant = Arc::new(Grant {
+        peer,
+        seat,
+        coordinate,
+        branch,
+        sequence,
+        nonce: 0,
+        by: None,
+        signature,
+    });
     let proof = Proof::Grant(grant.clone());
-    let record = Member { peer, incarnation: 1, seat: Some(seat), proof, signature, accusation: None };
+    let record = Member {
+        peer,
+        incarnation: 1,
+        seat: Some(seat),
+        proof,
+        signature,
+        accusation: None,
+    };
     (grant, Arc::new(record))
 }
 
@@ -64,17 +87,39 @@ fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("route");
     for size in [8, 64, 1_024] {
         let above = ring(PositionId::CENTER, size, 0);
-        let parent = above.positions().nth(1).expect("rings have more than one position").clone();
+        let parent = above
+            .positions()
+            .nth(1)
+            .expect("rings have more than one position")
+            .clone();
         let own = ring(parent.id(), size, 10_000);
-        let mine = own.records().find(|record| record.peer == Peer(10_001)).expect("just made").clone();
+        let mine = own
+            .records()
+            .find(|record| record.peer == Peer(10_001))
+            .expect("just made")
+            .clone();
         let position = mine.seat.expect("a living member").position;
         let below = ring(position, size, 20_000);
-        let prefix = Guid::center().child(Step { coordinate: parent.coordinate(), tag: parent.id().tag() });
-        let config = Config { ring_size: size as u16, ..Config::default() };
+        let prefix = Guid::center().child(Step {
+            coordinate: parent.coordinate(),
+            tag: parent.id().tag(),
+        });
+        let config = Config {
+            ring_size: size as u16,
+            ..Config::default()
+        };
         let profile = Profile::default();
-        let view = View { config: &config, me: mine.peer, profile: &profile, host: &Quiet };
+        let view = View {
+            config: &config,
+            me: mine.peer,
+            profile: &profile,
+            host: &Quiet,
+        };
         let peer = Polyring::built(&view, mine, own, below, above, prefix.clone());
-        let to = |address: Guid| Target::Peer { id: Quiet.id(Peer(99_999)), address };
+        let to = |address: Guid| Target::Peer {
+            id: Quiet.id(Peer(99_999)),
+            address,
+        };
         let last = size - 1;
         let mine = peer.address().expect("built with a place").clone();
         let known = |at: &Guid, coordinate| at.child(Step { coordinate, tag: 0 });
@@ -84,7 +129,10 @@ fn decisions(c: &mut Criterion) {
             ("child", to(known(&known(&mine, last), 2))),
         ];
         for (name, target) in cases {
-            assert!(matches!(peer.next_hop(&view, &target, 7), Hop::To(_)), "{name} {size}");
+            assert!(
+                matches!(peer.next_hop(&view, &target, 7), Hop::To(_)),
+                "{name} {size}"
+            );
             group.bench_function(BenchmarkId::new(name, size), |b| {
                 b.iter(|| peer.next_hop(black_box(&view), black_box(&target), black_box(7)));
             });

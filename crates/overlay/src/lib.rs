@@ -47,8 +47,12 @@ pub trait Overlay: Sized + Send + 'static {
     /// The next step towards `target`. Constant time, or logarithmic in the network's size.
     ///
     /// `flow` picks among equals, so that one flow of messages keeps one way.
-    fn next_hop(&self, view: &View<'_, Self>, target: &Target<Self::Address>, flow: u64)
-    -> Hop<Self::Address>;
+    fn next_hop(
+        &self,
+        view: &View<'_, Self>,
+        target: &Target<Self::Address>,
+        flow: u64,
+    ) -> Hop<Self::Address>;
 
     /// What a broadcast that starts here has to cover: everyone, or everyone below this peer.
     fn span(&self, reach: Reach) -> Self::Span;
@@ -58,7 +62,13 @@ pub trait Overlay: Sized + Send + 'static {
     fn fan_out(&self, span: &Self::Span, flow: u64, copies: &mut Vec<(Peer, Self::Span)>);
 
     /// The up to `n` linked peers closest to `target`, closest first, this peer not among them.
-    fn closest(&self, view: &View<'_, Self>, target: &Target<Self::Address>, n: usize, found: &mut Vec<Peer>);
+    fn closest(
+        &self,
+        view: &View<'_, Self>,
+        target: &Target<Self::Address>,
+        n: usize,
+        found: &mut Vec<Peer>,
+    );
 
     /// The other peers that hold local copies of `key`, best first; asked of the key's owner.
     fn replicas(&self, view: &View<'_, Self>, key: &Key, n: usize, found: &mut Vec<Peer>);
@@ -206,11 +216,31 @@ pub trait Message: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 
 
 /// An address of a topology.
 pub trait Address:
-    Clone + Debug + Display + PartialEq + Eq + std::hash::Hash + Serialize + DeserializeOwned + Send + Sync + 'static
+    Clone
+    + Debug
+    + Display
+    + PartialEq
+    + Eq
+    + std::hash::Hash
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<T> Address for T where
-    T: Clone + Debug + Display + PartialEq + Eq + std::hash::Hash + Serialize + DeserializeOwned + Send + Sync + 'static
+    T: Clone
+        + Debug
+        + Display
+        + PartialEq
+        + Eq
+        + std::hash::Hash
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
 {
 }

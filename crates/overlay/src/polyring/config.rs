@@ -18,7 +18,10 @@ pub struct Config {
 impl Default for Config {
     /// Our choice: 32 keeps an inner peer at some 63 links and a million peers within four levels.
     fn default() -> Self {
-        Self { ring_size: 32, policy: Policy::Balanced }
+        Self {
+            ring_size: 32,
+            policy: Policy::Balanced,
+        }
     }
 }
 

@@ -86,12 +86,19 @@ impl Polyring {
 
     /// Dials again, and asks the neighbours that should hear it, too.
     fn suspect(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else { return };
+        let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else {
+            return;
+        };
         if !self.held.contains(&peer) {
             self.held.push(peer);
         }
         cx.out.push(Output::Open(peer));
-        if let Some(known) = self.heal.suspects.iter().find(|suspect| suspect.peer == peer) {
+        if let Some(known) = self
+            .heal
+            .suspects
+            .iter()
+            .find(|suspect| suspect.peer == peer)
+        {
             // A further attempt failed: it is asked about again in its turn.
             if known.redial.is_none() {
                 return;
@@ -101,13 +108,31 @@ impl Polyring {
         cx.random.shuffle(&mut witnesses, WITNESSES);
         witnesses.truncate(WITNESSES);
         for witness in &witnesses {
-            cx.send(*witness, Message::Ask { suspect: peer, incarnation });
+            cx.send(
+                *witness,
+                Message::Ask {
+                    suspect: peer,
+                    incarnation,
+                },
+            );
         }
-        let redial = self.heal.suspects.iter().find(|suspect| suspect.peer == peer).and_then(|known| known.redial);
+        let redial = self
+            .heal
+            .suspects
+            .iter()
+            .find(|suspect| suspect.peer == peer)
+            .and_then(|known| known.redial);
         let since = cx.now;
         self.heal.forget(peer);
         let (asked, votes) = (witnesses.into_iter().collect(), SmallVec::new());
-        self.heal.suspects.push(Suspect { peer, incarnation, since, asked, votes, redial });
+        self.heal.suspects.push(Suspect {
+            peer,
+            incarnation,
+            since,
+            asked,
+            votes,
+            redial,
+        });
         cx.after(VERDICT, Timer::Suspicion(peer));
     }
 
@@ -115,25 +140,51 @@ impl Polyring {
     fn common_neighbours(&self, peer: Peer, me: Peer) -> Vec<Peer> {
         let mut common = Vec::new();
         let mut add = |candidate: Peer, up: &[Peer]| {
-            if candidate != me && candidate != peer && up.contains(&candidate) && !common.contains(&candidate) {
+            if candidate != me
+                && candidate != peer
+                && up.contains(&candidate)
+                && !common.contains(&candidate)
+            {
                 common.push(candidate);
             }
         };
         let parents = || self.above.members_of(self.own.id).map(|record| record.peer);
         if self.own.living_record(peer).is_some() {
-            self.own.living().map(|record| record.peer).chain(parents()).for_each(|it| add(it, &self.up));
+            self.own
+                .living()
+                .map(|record| record.peer)
+                .chain(parents())
+                .for_each(|it| add(it, &self.up));
         } else if self.below.living_record(peer).is_some() {
-            let mates = self.own.members_of(self.position_id()).map(|record| record.peer);
-            self.below.living().map(|record| record.peer).chain(mates).for_each(|it| add(it, &self.up));
+            let mates = self
+                .own
+                .members_of(self.position_id())
+                .map(|record| record.peer);
+            self.below
+                .living()
+                .map(|record| record.peer)
+                .chain(mates)
+                .for_each(|it| add(it, &self.up));
         } else {
-            self.own.living().map(|record| record.peer).chain(parents()).for_each(|it| add(it, &self.up));
+            self.own
+                .living()
+                .map(|record| record.peer)
+                .chain(parents())
+                .for_each(|it| add(it, &self.up));
         }
         common
     }
 
     pub(super) fn on_ask(&mut self, cx: &mut Cx<'_>, from: Peer, suspect: Peer, incarnation: u64) {
         if suspect == cx.me() {
-            cx.send(from, Message::Answer { suspect, incarnation, accusation: None });
+            cx.send(
+                from,
+                Message::Answer {
+                    suspect,
+                    incarnation,
+                    accusation: None,
+                },
+            );
             return;
         }
         if self.living_anywhere(suspect).is_none() {
@@ -147,10 +198,21 @@ impl Polyring {
     }
 
     /// Asks the suspect itself, on behalf of `asker`.
-    pub(super) fn witness(&mut self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {
+    pub(super) fn witness(
+        &mut self,
+        cx: &mut Cx<'_>,
+        asker: Peer,
+        suspect: Peer,
+        incarnation: u64,
+    ) {
         self.heal.next_number += 1;
         let number = self.heal.next_number;
-        self.heal.witnessed.push(Witnessed { number, asker, suspect, incarnation });
+        self.heal.witnessed.push(Witnessed {
+            number,
+            asker,
+            suspect,
+            incarnation,
+        });
         cx.send(suspect, Message::Ping(number));
         cx.after(WITNESS, Timer::Witness(number));
     }
@@ -159,18 +221,46 @@ impl Polyring {
         if self.on_measured(cx, from, number) {
             return;
         }
-        let answered = self.heal.witnessed.iter().position(|it| it.number == number && it.suspect == from);
+        let answered = self
+            .heal
+            .witnessed
+            .iter()
+            .position(|it| it.number == number && it.suspect == from);
         if let Some(at) = answered {
-            let Witnessed { asker, suspect, incarnation, .. } = self.heal.witnessed.swap_remove(at);
+            let Witnessed {
+                asker,
+                suspect,
+                incarnation,
+                ..
+            } = self.heal.witnessed.swap_remove(at);
             if asker != cx.me() {
-                cx.send(asker, Message::Answer { suspect, incarnation, accusation: None });
+                cx.send(
+                    asker,
+                    Message::Answer {
+                        suspect,
+                        incarnation,
+                        accusation: None,
+                    },
+                );
             }
         }
     }
 
     pub(super) fn on_witness(&mut self, cx: &mut Cx<'_>, number: u64) {
-        let Some(at) = self.heal.witnessed.iter().position(|it| it.number == number) else { return };
-        let Witnessed { asker, suspect, incarnation, .. } = self.heal.witnessed.swap_remove(at);
+        let Some(at) = self
+            .heal
+            .witnessed
+            .iter()
+            .position(|it| it.number == number)
+        else {
+            return;
+        };
+        let Witnessed {
+            asker,
+            suspect,
+            incarnation,
+            ..
+        } = self.heal.witnessed.swap_remove(at);
         if asker == cx.me() {
             self.suspect(cx, suspect);
         } else {
@@ -181,7 +271,14 @@ impl Polyring {
     fn accuse_to(&self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {
         let words = accusation_words(cx.host(), &cx.id(suspect), incarnation);
         let accusation = Some(cx.host().sign(&words));
-        cx.send(asker, Message::Answer { suspect, incarnation, accusation });
+        cx.send(
+            asker,
+            Message::Answer {
+                suspect,
+                incarnation,
+                accusation,
+            },
+        );
     }
 
     pub(super) fn on_answer(
@@ -193,13 +290,22 @@ impl Polyring {
         accusation: Option<Signature>,
     ) {
         let words = accusation_words(cx.host(), &cx.id(peer), incarnation);
-        let Some(suspect) = self.heal.suspects.iter_mut().find(|suspect| suspect.peer == peer) else { return };
+        let Some(suspect) = self
+            .heal
+            .suspects
+            .iter_mut()
+            .find(|suspect| suspect.peer == peer)
+        else {
+            return;
+        };
         if suspect.incarnation != incarnation || !suspect.asked.contains(&from) {
             return;
         }
         match accusation {
             None => {
-                let wait = suspect.redial.map_or(Duration::from_secs(1), |last| (last * 2).min(REDIAL_LAST));
+                let wait = suspect
+                    .redial
+                    .map_or(Duration::from_secs(1), |last| (last * 2).min(REDIAL_LAST));
                 suspect.asked.clear();
                 suspect.redial = Some(wait);
                 cx.after(wait, Timer::Redial(peer));
@@ -216,8 +322,16 @@ impl Polyring {
     }
 
     pub(super) fn on_suspicion(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let Some(suspect) = self.heal.suspects.iter().find(|suspect| suspect.peer == peer) else { return };
-        let is_vouched = suspect.redial.is_some() && suspect.asked.is_empty() && suspect.votes.is_empty();
+        let Some(suspect) = self
+            .heal
+            .suspects
+            .iter()
+            .find(|suspect| suspect.peer == peer)
+        else {
+            return;
+        };
+        let is_vouched =
+            suspect.redial.is_some() && suspect.asked.is_empty() && suspect.votes.is_empty();
         if is_vouched || !has_passed(cx.now, suspect.since, VERDICT) {
             return;
         }
@@ -232,7 +346,14 @@ impl Polyring {
 
     /// Nobody hears it.
     fn conclude(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let Some(at) = self.heal.suspects.iter().position(|suspect| suspect.peer == peer) else { return };
+        let Some(at) = self
+            .heal
+            .suspects
+            .iter()
+            .position(|suspect| suspect.peer == peer)
+        else {
+            return;
+        };
         let suspect = self.heal.suspects.swap_remove(at);
         let words = accusation_words(cx.host(), &cx.id(peer), suspect.incarnation);
         let mut by: SmallVec<[(Peer, Signature); 2]> = SmallVec::new();
@@ -240,12 +361,19 @@ impl Polyring {
         by.extend(suspect.votes.into_iter().take(MAX_ACCUSERS - 1));
         by.sort_by_key(|(accuser, _)| cx.id(*accuser));
         for id in [self.own.id, self.below.id, self.above.id] {
-            let Some(ring) = self.ring_mut(id) else { continue };
-            let Some(record) = ring.living_record(peer) else { continue };
+            let Some(ring) = self.ring_mut(id) else {
+                continue;
+            };
+            let Some(record) = ring.living_record(peer) else {
+                continue;
+            };
             if record.incarnation != suspect.incarnation {
                 continue;
             }
-            let accused = Arc::new(Member { accusation: Some(Accusation { by: by.clone() }), ..(**record).clone() });
+            let accused = Arc::new(Member {
+                accusation: Some(Accusation { by: by.clone() }),
+                ..(**record).clone()
+            });
             ring.merge_member(cx.view.host, accused.clone(), cx.now);
             self.is_dirty = true;
             // The children cannot hear it themselves; the others can.
@@ -273,6 +401,8 @@ impl Polyring {
     }
 
     pub(super) fn living_anywhere(&self, peer: Peer) -> Option<&Arc<Member>> {
-        [&self.own, &self.below, &self.above].into_iter().find_map(|ring| ring.living_record(peer))
+        [&self.own, &self.below, &self.above]
+            .into_iter()
+            .find_map(|ring| ring.living_record(peer))
     }
 }

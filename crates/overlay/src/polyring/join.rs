@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 use ringweave_ids::{Guid, Peer, Signature, Time};
 
 use super::{
-    Cx, Grant, Heading, Member, Message, NOWHERE, Offer, Phase, Policy, Polyring, Position, PositionId, Proof, Ring, SETTLE,
-    SWEEP, Seat, Table, Timer, Walk, has_passed,
-    message::MAX_RECORDS,
+    Cx, Grant, Heading, Member, Message, NOWHERE, Offer, Phase, Policy, Polyring, Position,
+    PositionId, Proof, Ring, SETTLE, SWEEP, Seat, Table, Timer, Walk, has_passed,
+    message::{MAX_RECORDS, MAX_REFUGES},
     ring::{head, mix},
 };
 use crate::Event;
@@ -38,6 +38,7 @@ const CANDIDATES: usize = 16;
 pub(super) struct Joining {
     pub(super) placed_at: Time,
     contacts: Vec<Peer>,
+    refuges: Vec<Peer>,
     search: Option<Search>,
     reserved: Vec<Reserved>,
     /// Newcomers sent into a branch since its census was last counted.
@@ -72,13 +73,38 @@ impl Joining {
         self.descents.truncate(MAX_RESERVED);
     }
 
-    fn held<'a>(&'a self, ring: &'a Ring, now: Time) -> impl Iterator<Item = &'a Grant> {
+    /// Peers further in, told by the parent: the last resort after all nearer ones are lost.
+    pub(super) fn take_refuges(&mut self, mut refuges: Vec<Peer>) {
+        refuges.truncate(MAX_REFUGES);
+        if !refuges.is_empty() {
+            self.refuges = refuges;
+        }
+    }
+
+    /// Shows every handle that a search or a reserved place names.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.contacts
+            .iter()
+            .chain(&self.refuges)
+            .copied()
+            .for_each(&mut *see);
+        self.reserved
+            .iter()
+            .for_each(|reserved| see(reserved.grant.peer));
+    }
+
+    pub(super) fn held<'a>(&'a self, ring: &'a Ring, now: Time) -> impl Iterator<Item = &'a Grant> {
         let waits = move |reserved: &&Reserved| {
             reserved.until > now
                 && reserved.grant.seat.ring == ring.id
-                && ring.living_record(reserved.grant.peer).is_none_or(|record| record.seat != Some(reserved.grant.seat))
+                && ring
+                    .living_record(reserved.grant.peer)
+                    .is_none_or(|record| record.seat != Some(reserved.grant.seat))
         };
-        self.reserved.iter().filter(waits).map(|reserved| &*reserved.grant)
+        self.reserved
+            .iter()
+            .filter(waits)
+            .map(|reserved| &*reserved.grant)
     }
 }
 
@@ -100,7 +126,11 @@ impl Polyring {
         }
         self.phase = Phase::Joining;
         self.join.contacts = contacts;
-        let attempt = self.join.search.as_ref().map_or(0, |search| search.attempt + 1);
+        let attempt = self
+            .join
+            .search
+            .as_ref()
+            .map_or(0, |search| search.attempt + 1);
         self.seek(cx, attempt);
     }
 
@@ -108,7 +138,10 @@ impl Polyring {
     fn found(&mut self, cx: &mut Cx<'_>) {
         let nonce = cx.random.bits();
         let position = PositionId::new(cx.host(), PositionId::CENTER, &cx.id(cx.me()), nonce);
-        let seat = Seat { ring: PositionId::CENTER, position };
+        let seat = Seat {
+            ring: PositionId::CENTER,
+            position,
+        };
         let grant = Grant {
             peer: cx.me(),
             seat,
@@ -120,7 +153,9 @@ impl Polyring {
             signature: Signature([0; 64]),
         };
         let Some(grant) = grant.sign(cx.host()) else {
-            cx.tell(Event::Refused("only a holder of the network's key can found it".into()));
+            cx.tell(Event::Refused(
+                "only a holder of the network's key can found it".into(),
+            ));
             return;
         };
         self.own = Ring::new(PositionId::CENTER);
@@ -131,20 +166,36 @@ impl Polyring {
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
         let nonce = cx.random.bits();
         let contact = self.join.contacts[attempt as usize % self.join.contacts.len()];
-        self.join.search = Some(Search { nonce, attempt, level: 0, measured: Vec::new() });
+        self.join.search = Some(Search {
+            nonce,
+            attempt,
+            level: 0,
+            measured: Vec::new(),
+        });
         self.send_walk(cx, contact, nonce, Heading::Inward, 0);
         cx.after(RETRY, Timer::Join(attempt));
     }
 
     fn send_walk(&mut self, cx: &mut Cx<'_>, to: Peer, nonce: u64, heading: Heading, level: u8) {
         let label = cx.view.profile.label.clone();
-        let walk = Walk { joiner: cx.me(), nonce, label, level, heading, hops: 0 };
+        let walk = Walk {
+            joiner: cx.me(),
+            nonce,
+            label,
+            level,
+            heading,
+            hops: 0,
+        };
         cx.send(to, Message::Join(walk));
     }
 
     pub(super) fn on_join_timer(&mut self, cx: &mut Cx<'_>, attempt: u32) {
         if self.phase == Phase::Joining
-            && self.join.search.as_ref().is_some_and(|search| search.attempt == attempt)
+            && self
+                .join
+                .search
+                .as_ref()
+                .is_some_and(|search| search.attempt == attempt)
         {
             self.seek(cx, attempt + 1);
         }
@@ -152,7 +203,9 @@ impl Polyring {
 
     /// A contact that cannot be reached: on to the next one, at once if it was not tried yet.
     pub(super) fn on_contact_down(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let Some(search) = &self.join.search else { return };
+        let Some(search) = &self.join.search else {
+            return;
+        };
         let (attempt, len) = (search.attempt, self.join.contacts.len());
         if self.phase == Phase::Joining
             && self.join.contacts[attempt as usize % len] == peer
@@ -178,7 +231,11 @@ impl Polyring {
                 None => {}
             },
             Heading::Inward => {
-                let parents: Vec<_> = self.above.members_of(self.own.id).map(|record| record.peer).collect();
+                let parents: Vec<_> = self
+                    .above
+                    .members_of(self.own.id)
+                    .map(|record| record.peer)
+                    .collect();
                 if let Some(parent) = parents.into_iter().find(|parent| self.is_up(*parent)) {
                     cx.send(parent, Message::Join(walk));
                 }
@@ -193,7 +250,11 @@ impl Polyring {
     /// As the keeper of the own (center) ring or of the ring below: where does the newcomer go?
     fn decide(&mut self, cx: &mut Cx<'_>, walk: Walk, is_own: bool) {
         let ring = if is_own { &self.own } else { &self.below };
-        let held = self.join.held(ring, cx.now).find(|grant| grant.peer == walk.joiner).cloned();
+        let held = self
+            .join
+            .held(ring, cx.now)
+            .find(|grant| grant.peer == walk.joiner)
+            .cloned();
         if let Some(grant) = held {
             let grant = Arc::new(grant);
             self.offer(cx, &walk, grant, is_own);
@@ -201,13 +262,23 @@ impl Polyring {
         }
         match self.choose(cx, ring, &walk) {
             Decision::Stay { branch } => self.reserve(cx, &walk, branch, is_own),
-            Decision::Descend { position, level } => self.descend(cx, Walk { level, ..walk }, position, is_own),
+            Decision::Descend { position, level } => {
+                self.descend(cx, Walk { level, ..walk }, position, is_own)
+            }
             Decision::Measure => {
-                let mut heads: Vec<_> =
-                    ring.staffed().filter_map(|position| self.leader(cx, ring, position.id())).collect();
+                let mut heads: Vec<_> = ring
+                    .staffed()
+                    .filter_map(|position| self.leader(cx, ring, position.id()))
+                    .collect();
                 cx.random.shuffle(&mut heads, CANDIDATES);
                 heads.truncate(CANDIDATES.min(MAX_RECORDS));
-                cx.send(walk.joiner, Message::Choose { nonce: walk.nonce, candidates: heads });
+                cx.send(
+                    walk.joiner,
+                    Message::Choose {
+                        nonce: walk.nonce,
+                        candidates: heads,
+                    },
+                );
             }
         }
     }
@@ -219,9 +290,14 @@ impl Polyring {
         let is_labelled = cx.config().policy == Policy::Labelled && part.is_some();
         let branch = branch_at(&walk.label, walk.level, cx.config().policy);
         if is_labelled {
-            let of_branch = ring.staffed().filter(|position| position.grant.branch == branch);
+            let of_branch = ring
+                .staffed()
+                .filter(|position| position.grant.branch == branch);
             if let Some(position) = of_branch.map(Position::id).min() {
-                return Decision::Descend { position, level: walk.level + 1 };
+                return Decision::Descend {
+                    position,
+                    level: walk.level + 1,
+                };
             }
         }
         if has_room {
@@ -230,9 +306,14 @@ impl Polyring {
         if is_labelled {
             // Peers of one label meet again below the same position, as long as it lives.
             let label = ringweave_ids::Key::of("branch", branch.as_bytes()).head();
-            let best = ring.staffed().max_by_key(|position| (mix(label ^ position.id().0), position.id()));
+            let best = ring
+                .staffed()
+                .max_by_key(|position| (mix(label ^ position.id().0), position.id()));
             if let Some(position) = best.map(Position::id) {
-                return Decision::Descend { position, level: walk.level };
+                return Decision::Descend {
+                    position,
+                    level: walk.level,
+                };
             }
         }
         if cx.config().policy == Policy::Nearest {
@@ -240,27 +321,53 @@ impl Polyring {
         }
         let weight = |position: &Position| {
             let version = position.census.as_ref().map_or(0, |census| census.version);
-            let sent = self.join.descents.iter().find(|(id, at, _)| *id == position.id() && *at == version);
+            let sent = self
+                .join
+                .descents
+                .iter()
+                .find(|(id, at, _)| *id == position.id() && *at == version);
             position.population() + sent.map_or(0, |(_, _, count)| *count)
         };
         let reachable = |position: &&Position| self.leader(cx, ring, position.id()).is_some();
         let salt = head(&cx.id(walk.joiner));
-        let emptiest = ring.staffed().filter(reachable).min_by_key(|position| (weight(position), mix(salt ^ position.id().0)));
-        emptiest.map_or(Decision::Stay { branch }, |position| Decision::Descend { position: position.id(), level: walk.level })
+        let emptiest = ring
+            .staffed()
+            .filter(reachable)
+            .min_by_key(|position| (weight(position), mix(salt ^ position.id().0)));
+        emptiest.map_or(Decision::Stay { branch }, |position| Decision::Descend {
+            position: position.id(),
+            level: walk.level,
+        })
     }
 
     fn descend(&mut self, cx: &mut Cx<'_>, walk: Walk, position: PositionId, is_own: bool) {
         let ring = if is_own { &self.own } else { &self.below };
-        let version = ring.position(position).and_then(|it| it.census.as_ref()).map_or(0, |census| census.version);
+        let version = ring
+            .position(position)
+            .and_then(|it| it.census.as_ref())
+            .map_or(0, |census| census.version);
         let leader = self.leader(cx, ring, position);
-        self.join.descents.retain(|(id, at, _)| *id != position || *at == version);
-        match self.join.descents.iter_mut().find(|(id, ..)| *id == position) {
+        self.join
+            .descents
+            .retain(|(id, at, _)| *id != position || *at == version);
+        match self
+            .join
+            .descents
+            .iter_mut()
+            .find(|(id, ..)| *id == position)
+        {
             Some((_, _, count)) => *count += 1,
             None => self.join.descents.push((position, version, 1)),
         }
         match leader {
             Some(leader) if leader == cx.me() => self.decide(cx, walk, false),
-            Some(leader) => cx.send(leader, Message::Join(Walk { heading: Heading::Outward, ..walk })),
+            Some(leader) => cx.send(
+                leader,
+                Message::Join(Walk {
+                    heading: Heading::Outward,
+                    ..walk
+                }),
+            ),
             None => {}
         }
     }
@@ -278,7 +385,10 @@ impl Polyring {
         let sequence = granted.chain(held).max().map_or(0, |last| last + 1);
         let grant = Grant {
             peer: walk.joiner,
-            seat: Seat { ring: ring.id, position },
+            seat: Seat {
+                ring: ring.id,
+                position,
+            },
             coordinate: self.free_coordinate(cx, ring),
             branch,
             sequence,
@@ -286,23 +396,14 @@ impl Polyring {
             by: Some(cx.me()),
             signature: Signature([0; 64]),
         };
-        let Some(grant) = grant.sign(cx.host()) else { return };
-        self.join.reserved.push(Reserved { grant: grant.clone(), until: cx.now + RESERVED });
+        let Some(grant) = grant.sign(cx.host()) else {
+            return;
+        };
+        self.join.reserved.push(Reserved {
+            grant: grant.clone(),
+            until: cx.now + RESERVED,
+        });
         self.offer(cx, walk, grant, is_own);
-    }
-
-    /// Never plainly the lowest free one: the halves of a split would choose the same
-    /// (HEALING.md, rule 7). The window keeps tables small.
-    pub(super) fn free_coordinate(&self, cx: &Cx<'_>, ring: &Ring) -> u32 {
-        let used: Vec<u32> = ring
-            .positions()
-            .map(Position::coordinate)
-            .chain(self.join.held(ring, cx.now).map(|grant| grant.coordinate))
-            .collect();
-        let window = 4 * u32::from(cx.config().ring_size).max(used.len() as u32);
-        let salt = head(&cx.id(cx.me()));
-        let free = (0..window).filter(|coordinate| !used.contains(coordinate));
-        free.min_by_key(|coordinate| mix(salt ^ u64::from(*coordinate))).expect("the window is four times what is used")
     }
 
     fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
@@ -327,8 +428,19 @@ impl Polyring {
     }
 
     pub(super) fn on_choose(&mut self, cx: &mut Cx<'_>, nonce: u64, candidates: Vec<Peer>) {
-        let Some(search) = self.join.search.as_mut().filter(|search| search.nonce == nonce) else { return };
-        search.measured = candidates.into_iter().take(CANDIDATES).map(|peer| (peer, cx.now, None)).collect();
+        let Some(search) = self
+            .join
+            .search
+            .as_mut()
+            .filter(|search| search.nonce == nonce)
+        else {
+            return;
+        };
+        search.measured = candidates
+            .into_iter()
+            .take(CANDIDATES)
+            .map(|peer| (peer, cx.now, None))
+            .collect();
         search.attempt += 1;
         let attempt = search.attempt;
         for (peer, ..) in &search.measured {
@@ -339,21 +451,39 @@ impl Polyring {
 
     /// Whether the answer belonged to the search for a place.
     pub(super) fn on_measured(&mut self, cx: &mut Cx<'_>, from: Peer, number: u64) -> bool {
-        let Some(search) = self.join.search.as_mut().filter(|search| search.nonce == number) else { return false };
-        if let Some((_, asked, took)) = search.measured.iter_mut().find(|(peer, ..)| *peer == from) {
+        let Some(search) = self
+            .join
+            .search
+            .as_mut()
+            .filter(|search| search.nonce == number)
+        else {
+            return false;
+        };
+        if let Some((_, asked, took)) = search.measured.iter_mut().find(|(peer, ..)| *peer == from)
+        {
             *took = took.or(Some(cx.now.since(*asked)));
         }
         let attempt = search.attempt;
-        if !search.measured.is_empty() && search.measured.iter().all(|(_, _, took)| took.is_some()) {
+        if !search.measured.is_empty() && search.measured.iter().all(|(_, _, took)| took.is_some())
+        {
             self.on_choose_timer(cx, attempt);
         }
         true
     }
 
     pub(super) fn on_choose_timer(&mut self, cx: &mut Cx<'_>, attempt: u32) {
-        let Some(search) = self.join.search.as_mut().filter(|search| search.attempt == attempt) else { return };
+        let Some(search) = self
+            .join
+            .search
+            .as_mut()
+            .filter(|search| search.attempt == attempt)
+        else {
+            return;
+        };
         let measured = std::mem::take(&mut search.measured);
-        let answered = measured.into_iter().filter_map(|(peer, _, took)| Some((took?, peer)));
+        let answered = measured
+            .into_iter()
+            .filter_map(|(peer, _, took)| Some((took?, peer)));
         let best = answered.min_by_key(|(took, peer)| (*took, cx.id(*peer)));
         search.attempt += 1;
         let (nonce, attempt, level) = (search.nonce, search.attempt, search.level);
@@ -364,35 +494,60 @@ impl Polyring {
     }
 
     pub(super) fn on_offer(&mut self, cx: &mut Cx<'_>, offer: Offer) {
-        let is_mine = self.join.search.as_ref().is_some_and(|search| search.nonce == offer.nonce);
+        let is_mine = self
+            .join
+            .search
+            .as_ref()
+            .is_some_and(|search| search.nonce == offer.nonce);
         if self.phase != Phase::Joining || !is_mine {
             return;
         }
         let grant = offer.grant;
-        if grant.peer != cx.me() || !grant.is_signed(cx.host()) || grant.coordinate > MAX_COORDINATE {
+        if grant.peer != cx.me() || !grant.is_signed(cx.host()) || grant.coordinate > MAX_COORDINATE
+        {
             cx.fault("an offer that is not mine, or not signed");
             return;
         }
         self.own = Ring::new(grant.seat.ring);
-        self.above = Ring::new(if grant.seat.ring == PositionId::CENTER { NOWHERE } else { offer.above });
+        self.above = Ring::new(if grant.seat.ring == PositionId::CENTER {
+            NOWHERE
+        } else {
+            offer.above
+        });
         // The first rosters come from the keeper that granted the place: who grants is trusted with
         // telling who else is there. Every record is still signed by its peer.
-        for record in offer.members.into_iter().filter(|record| record.lives_in(grant.seat.ring)) {
+        for record in offer
+            .members
+            .into_iter()
+            .filter(|record| record.lives_in(grant.seat.ring))
+        {
             if record.peer != cx.me() && record.is_signed(cx.host()) {
                 self.own.merge_member(cx.host(), record, cx.now);
             }
         }
-        for position in offer.positions.into_iter().filter(|position| is_sound(position, grant.seat.ring)) {
+        for position in offer
+            .positions
+            .into_iter()
+            .filter(|position| is_sound(position, grant.seat.ring))
+        {
             self.own.merge_position(position, cx.now);
         }
         if self.above.id != NOWHERE {
             let above = self.above.id;
-            for record in offer.above_members.into_iter().filter(|record| record.lives_in(above)) {
+            for record in offer
+                .above_members
+                .into_iter()
+                .filter(|record| record.lives_in(above))
+            {
                 if record.is_signed(cx.host()) {
                     self.above.merge_member(cx.host(), record, cx.now);
                 }
             }
-            for position in offer.above_positions.into_iter().filter(|position| is_sound(position, above)) {
+            for position in offer
+                .above_positions
+                .into_iter()
+                .filter(|position| is_sound(position, above))
+            {
                 self.above.merge_position(position, cx.now);
             }
         }
@@ -405,7 +560,14 @@ impl Polyring {
         self.phase = Phase::Settling;
         self.prefix = prefix;
         let seat = grant.seat;
-        self.own.merge_position(Position { grant: grant.clone(), label: None, census: None }, cx.now);
+        self.own.merge_position(
+            Position {
+                grant: grant.clone(),
+                label: None,
+                census: None,
+            },
+            cx.now,
+        );
         self.below = Ring::new(seat.position);
         self.occupy(cx, seat, Proof::Grant(grant));
         cx.after(SETTLE, Timer::Ready);
@@ -436,9 +598,18 @@ impl Polyring {
             .filter(|record| record.accusation.is_some())
             .map(|record| record.peer)
             .collect();
-        if self.own.id != PositionId::CENTER && self.above.id == NOWHERE && has_passed(cx.now, self.join.placed_at, STRANDED) {
+        if self.own.id != PositionId::CENTER
+            && self.above.id == NOWHERE
+            && has_passed(cx.now, self.join.placed_at, STRANDED)
+        {
             let me = cx.me();
-            lost.extend(self.join.contacts.iter().copied().filter(|peer| *peer != me));
+            let further = self
+                .join
+                .refuges
+                .iter()
+                .chain(&lost)
+                .chain(&self.join.contacts);
+            lost = further.copied().filter(|peer| *peer != me).collect();
             if !lost.is_empty() {
                 self.restart(cx, lost);
             }
@@ -456,11 +627,22 @@ impl Polyring {
     }
 
     /// Alone, and greeted back by a peer that sits elsewhere: whether I follow it there.
-    pub(super) fn rejoin_through(&mut self, cx: &mut Cx<'_>, from: Peer, members: &[Arc<Member>]) -> bool {
+    pub(super) fn rejoin_through(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        members: &[Arc<Member>],
+    ) -> bool {
         let sits_elsewhere = |record: &&Arc<Member>| {
-            record.peer == from && record.seat.is_some_and(|seat| self.ring(seat.ring).is_none() || seat.ring == PositionId::CENTER)
+            record.peer == from
+                && record.seat.is_some_and(|seat| {
+                    self.ring(seat.ring).is_none() || seat.ring == PositionId::CENTER
+                })
         };
-        let is_met = members.iter().find(sits_elsewhere).is_some_and(|record| record.is_signed(cx.host()));
+        let is_met = members
+            .iter()
+            .find(sits_elsewhere)
+            .is_some_and(|record| record.is_signed(cx.host()));
         if is_met {
             self.restart(cx, vec![from]);
         }
@@ -472,7 +654,8 @@ impl Polyring {
             cx.out.push(crate::Output::Close(peer));
         }
         self.record = None;
-        (self.own, self.below, self.above) = (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
+        (self.own, self.below, self.above) =
+            (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
         (self.prefix, self.guid) = (Guid::center(), Guid::center());
         self.table = Table::default();
         cx.tell(Event::Displaced);
@@ -494,13 +677,22 @@ pub(super) fn is_sound(position: &Position, ring: PositionId) -> bool {
     let of_ring = |seat: Seat| seat.ring == ring && seat.position == position.id();
     position.grant.seat.ring == ring
         && position.coordinate() <= MAX_COORDINATE
-        && position.label.as_ref().is_none_or(|label| of_ring(label.seat))
-        && position.census.as_ref().is_none_or(|census| of_ring(census.seat))
+        && position
+            .label
+            .as_ref()
+            .is_none_or(|label| of_ring(label.seat))
+        && position
+            .census
+            .as_ref()
+            .is_none_or(|census| of_ring(census.seat))
 }
 
 /// The `level`-th part of a label: `dk` of `/eu/dk/copenhagen` at level 1.
 fn label_part(label: &str, level: u8) -> Option<&str> {
-    label.split('/').filter(|part| !part.is_empty()).nth(usize::from(level))
+    label
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .nth(usize::from(level))
 }
 
 /// The branch that a peer of this label starts at this level: `/eu/dk` at level 1; empty where
@@ -509,6 +701,9 @@ fn branch_at(label: &str, level: u8, policy: Policy) -> String {
     if policy != Policy::Labelled || label_part(label, level).is_none() {
         return String::new();
     }
-    let parts = label.split('/').filter(|part| !part.is_empty()).take(usize::from(level) + 1);
+    let parts = label
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .take(usize::from(level) + 1);
     parts.fold(String::new(), |branch, part| branch + "/" + part)
 }

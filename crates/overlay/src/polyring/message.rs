@@ -13,6 +13,9 @@ use super::{
 /// Records in one message; more follow by repair.
 pub(super) const MAX_RECORDS: usize = 128;
 
+/// Peers told to a child for its worst day.
+pub(super) const MAX_REFUGES: usize = 4;
+
 /// One message between two peers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
@@ -53,6 +56,9 @@ pub enum Message {
         position: PositionId,
         /// Its GUID.
         guid: Guid,
+        /// A few peers one ring further in, for when all nearer ones are lost; at most
+        /// [`MAX_REFUGES`].
+        refuges: Vec<Peer>,
     },
     /// Do you hear the suspect? Answered after asking the suspect itself.
     Ask {
@@ -152,7 +158,12 @@ impl crate::Message for Message {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         match self {
             Self::Join(walk) => visit(&mut walk.joiner),
-            Self::Choose { candidates, .. } => candidates.iter_mut().for_each(visit),
+            Self::Choose {
+                candidates: peers, ..
+            }
+            | Self::Prefix { refuges: peers, .. } => {
+                peers.iter_mut().for_each(visit);
+            }
             Self::Offer(offer) => {
                 Arc::make_mut(&mut offer.grant).visit(visit);
                 for member in offer.members.iter_mut().chain(&mut offer.above_members) {
@@ -166,13 +177,18 @@ impl crate::Message for Message {
                 Arc::make_mut(&mut hello.member).visit(visit);
                 hello.position.visit(visit);
             }
-            Self::Records { members, positions, .. } => {
-                members.iter_mut().for_each(|member| Arc::make_mut(member).visit(visit));
-                positions.iter_mut().for_each(|position| position.visit(visit));
+            Self::Records {
+                members, positions, ..
+            } => {
+                members
+                    .iter_mut()
+                    .for_each(|member| Arc::make_mut(member).visit(visit));
+                positions
+                    .iter_mut()
+                    .for_each(|position| position.visit(visit));
             }
             Self::Ask { suspect, .. } | Self::Answer { suspect, .. } => visit(suspect),
             Self::Summary { .. }
-            | Self::Prefix { .. }
             | Self::Ping(_)
             | Self::Pong(_)
             | Self::Elect { .. }

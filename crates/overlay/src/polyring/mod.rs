@@ -12,9 +12,11 @@
 //! (its own ring, the ring below its position, the ring above) as state that merges. It does not
 //! fill positions with clusters on purpose yet, but a position may have several members throughout.
 
+mod admit;
 mod config;
 mod heal;
 mod join;
+mod keep;
 mod message;
 mod questions;
 mod record;
@@ -35,7 +37,9 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
 pub use config::{Config, Policy, PolicyError};
 pub use message::{Heading, Hello, Message, Offer, Walk};
 pub use questions::Span;
-pub use record::{Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover};
+pub use record::{
+    Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover,
+};
 pub use ring::{Ring, Version};
 pub use route::{Direction, route};
 
@@ -67,6 +71,7 @@ pub struct Polyring {
     join: join::Joining,
     heal: heal::Healing,
     sync: sync::Repairs,
+    counting: keep::Counting,
     /// Whether rosters or links changed since the table was derived.
     is_dirty: bool,
 }
@@ -150,6 +155,7 @@ impl Overlay for Polyring {
             join: join::Joining::default(),
             heal: heal::Healing::default(),
             sync: sync::Repairs::default(),
+            counting: keep::Counting::default(),
             is_dirty: false,
         }
     }
@@ -174,7 +180,11 @@ impl Overlay for Polyring {
     }
 
     fn next_hop(&self, view: &View<'_, Self>, target: &Target<Guid>, flow: u64) -> Hop<Guid> {
-        if self.record.is_none() { Hop::Cut } else { self.next(view, target, flow) }
+        if self.record.is_none() {
+            Hop::Cut
+        } else {
+            self.next(view, target, flow)
+        }
     }
 
     fn span(&self, reach: Reach) -> Span {
@@ -185,7 +195,13 @@ impl Overlay for Polyring {
         self.copies(span, flow, copies);
     }
 
-    fn closest(&self, _view: &View<'_, Self>, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
+    fn closest(
+        &self,
+        _view: &View<'_, Self>,
+        target: &Target<Guid>,
+        n: usize,
+        found: &mut Vec<Peer>,
+    ) {
         self.nearest(target, n, found);
     }
 
@@ -205,13 +221,31 @@ impl Overlay for Polyring {
 impl Polyring {
     /// A peer with ready tables: it holds `record` in `own`, and is connected to all its neighbours.
     /// For simulations and measurements that do not begin with joins.
-    pub fn built(view: &View<'_, Self>, record: Arc<Member>, own: Ring, below: Ring, above: Ring, prefix: Guid) -> Self {
-        let mut peer = Self { phase: Phase::Placed, incarnation: record.incarnation, own, below, above, prefix, ..Self::new(view) };
+    pub fn built(
+        view: &View<'_, Self>,
+        record: Arc<Member>,
+        own: Ring,
+        below: Ring,
+        above: Ring,
+        prefix: Guid,
+    ) -> Self {
+        let mut peer = Self {
+            phase: Phase::Placed,
+            incarnation: record.incarnation,
+            own,
+            below,
+            above,
+            prefix,
+            ..Self::new(view)
+        };
         peer.record = Some(record);
         peer.up = peer.wanted_links(view.me);
         peer.held.clone_from(&peer.up);
         if let Some(position) = peer.own.position(peer.position_id()) {
-            peer.guid = peer.prefix.child(ringweave_ids::Step { coordinate: position.coordinate(), tag: position.id().tag() });
+            peer.guid = peer.prefix.child(ringweave_ids::Step {
+                coordinate: position.coordinate(),
+                tag: position.id().tag(),
+            });
         }
         peer.derive_table(view.host);
         peer
@@ -225,18 +259,37 @@ impl Polyring {
             Message::Offer(offer) => self.on_offer(cx, *offer),
             Message::Hello(hello) => self.on_hello(cx, from, *hello),
             Message::Summary { ring, versions } => self.on_summary(cx, from, ring, versions),
-            Message::Records { ring, members, positions, wanted } => {
+            Message::Records {
+                ring,
+                members,
+                positions,
+                wanted,
+            } => {
                 self.on_records(cx, from, ring, members, positions, wanted);
             }
-            Message::Prefix { position, guid } => self.on_prefix(from, position, guid),
-            Message::Ask { suspect, incarnation } => self.on_ask(cx, from, suspect, incarnation),
-            Message::Answer { suspect, incarnation, accusation } => {
+            Message::Prefix {
+                position,
+                guid,
+                refuges,
+            } => self.on_prefix(from, position, guid, refuges),
+            Message::Ask {
+                suspect,
+                incarnation,
+            } => self.on_ask(cx, from, suspect, incarnation),
+            Message::Answer {
+                suspect,
+                incarnation,
+                accusation,
+            } => {
                 self.on_answer(cx, from, suspect, incarnation, accusation);
             }
             Message::Ping(number) => cx.send(from, Message::Pong(number)),
             Message::Pong(number) => self.on_pong(cx, from, number),
             Message::Elect { position } => self.on_elect(cx, from, position),
-            Message::Vote { position, signature } => self.on_vote(cx, from, position, signature),
+            Message::Vote {
+                position,
+                signature,
+            } => self.on_vote(cx, from, position, signature),
         }
     }
 
@@ -269,7 +322,8 @@ impl Polyring {
 
     /// Derives what follows from rosters and links: GUID, connections to hold, table, duties.
     fn settle(&mut self, cx: &mut Cx<'_>) {
-        if !std::mem::take(&mut self.is_dirty) || self.record.is_none() || self.phase == Phase::Left {
+        if !std::mem::take(&mut self.is_dirty) || self.record.is_none() || self.phase == Phase::Left
+        {
             return;
         }
         self.refute(cx);
@@ -289,7 +343,12 @@ impl Polyring {
 
     fn hold_links(&mut self, cx: &mut Cx<'_>) {
         let wanted = self.wanted_links(cx.me());
-        let dropped: Vec<_> = self.held.iter().copied().filter(|peer| !wanted.contains(peer)).collect();
+        let dropped: Vec<_> = self
+            .held
+            .iter()
+            .copied()
+            .filter(|peer| !wanted.contains(peer))
+            .collect();
         for peer in dropped {
             self.held.retain(|held| *held != peer);
             self.heal.forget(peer);
@@ -326,8 +385,13 @@ impl Polyring {
     }
 
     fn derive_guid(&mut self, cx: &mut Cx<'_>) {
-        let Some(position) = self.own.position(self.position_id()) else { return };
-        let step = ringweave_ids::Step { coordinate: position.coordinate(), tag: position.id().tag() };
+        let Some(position) = self.own.position(self.position_id()) else {
+            return;
+        };
+        let step = ringweave_ids::Step {
+            coordinate: position.coordinate(),
+            tag: position.id().tag(),
+        };
         let guid = self.prefix.child(step);
         if guid == self.guid {
             return;
@@ -378,7 +442,9 @@ impl Polyring {
             self.incarnation += 1;
             let record = Member::signed(cx.host(), cx.me(), self.incarnation, None, Proof::None);
             let parents = self.above.members_of(self.own.id).map(|member| member.peer);
-            let told: Vec<_> = parents.chain(self.living_peers(&self.own, cx.me())).collect();
+            let told: Vec<_> = parents
+                .chain(self.living_peers(&self.own, cx.me()))
+                .collect();
             for peer in told {
                 self.send_records(cx, peer, self.own.id, vec![record.clone()], Vec::new());
             }
@@ -419,13 +485,20 @@ impl Polyring {
     }
 
     fn living_peers(&self, ring: &Ring, me: Peer) -> Vec<Peer> {
-        ring.living().map(|record| record.peer).filter(|peer| *peer != me).collect()
+        ring.living()
+            .map(|record| record.peer)
+            .filter(|peer| *peer != me)
+            .collect()
     }
 
     /// The longest-granted member of a position that is me or connected.
     fn leader(&self, cx: &Cx<'_>, ring: &Ring, position: PositionId) -> Option<Peer> {
-        let reachable = ring.members_of(position).filter(|record| record.peer == cx.me() || self.is_up(record.peer));
-        reachable.min_by_key(|record| (record.sequence(), cx.id(record.peer))).map(|record| record.peer)
+        let reachable = ring
+            .members_of(position)
+            .filter(|record| record.peer == cx.me() || self.is_up(record.peer));
+        reachable
+            .min_by_key(|record| (record.sequence(), cx.id(record.peer)))
+            .map(|record| record.peer)
     }
 
     fn is_leader(&self, cx: &Cx<'_>) -> bool {
@@ -440,7 +513,9 @@ impl Polyring {
         }
         let mut staffed: Vec<_> = self.own.staffed().collect();
         staffed.sort_by_key(|position| (position.coordinate(), position.id()));
-        staffed.into_iter().find_map(|position| self.leader(cx, &self.own, position.id()))
+        staffed
+            .into_iter()
+            .find_map(|position| self.leader(cx, &self.own, position.id()))
     }
 }
 

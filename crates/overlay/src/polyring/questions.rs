@@ -25,10 +25,17 @@ pub enum Span {
 }
 
 impl Polyring {
-    pub(super) fn next(&self, view: &View<'_, Self>, target: &Target<Guid>, flow: u64) -> Hop<Guid> {
+    pub(super) fn next(
+        &self,
+        view: &View<'_, Self>,
+        target: &Target<Guid>,
+        flow: u64,
+    ) -> Hop<Guid> {
         match target {
             Target::Peer { id, address } => self.towards(view, address, Some(id), flow),
-            Target::Holder(address) | Target::Prefix(address) => self.towards(view, address, None, flow),
+            Target::Holder(address) | Target::Prefix(address) => {
+                self.towards(view, address, None, flow)
+            }
             Target::Key { scope, key, choice } => {
                 let center = Guid::center();
                 self.towards_key(view, scope.as_ref().unwrap_or(&center), key, *choice, flow)
@@ -38,10 +45,20 @@ impl Polyring {
     }
 
     /// The five-case rule gives a position; the second step picks its member.
-    fn towards(&self, view: &View<'_, Self>, to: &Guid, wanted: Option<&PeerId>, flow: u64) -> Hop<Guid> {
+    fn towards(
+        &self,
+        view: &View<'_, Self>,
+        to: &Guid,
+        wanted: Option<&PeerId>,
+        flow: u64,
+    ) -> Hop<Guid> {
         match route(&self.guid, to) {
             Direction::Here => self.here(view, wanted),
-            Direction::Parent => self.table.parent.pick(self.wanted(view, wanted, &self.table.parent), flow).map_or(Hop::Cut, Hop::To),
+            Direction::Parent => self
+                .table
+                .parent
+                .pick(self.wanted(view, wanted, &self.table.parent), flow)
+                .map_or(Hop::Cut, Hop::To),
             Direction::Sibling(step) => self.across(view, &self.table.own, step, to, wanted, flow),
             Direction::Child(step) => self.across(view, &self.table.below, step, to, wanted, flow),
         }
@@ -49,28 +66,56 @@ impl Polyring {
 
     /// At the position. Another PeerId is wanted: a co-member may have it.
     fn here(&self, view: &View<'_, Self>, wanted: Option<&PeerId>) -> Hop<Guid> {
-        let Some(wanted) = wanted else { return Hop::Arrived };
-        let Some(peer) = view.host.peer(wanted) else { return Hop::Arrived };
+        let Some(wanted) = wanted else {
+            return Hop::Arrived;
+        };
+        let Some(peer) = view.host.peer(wanted) else {
+            return Hop::Arrived;
+        };
         let mate = self.co_members().find(|link| link.peer == peer);
         match mate {
-            Some(link) if peer != view.me => if link.is_up { Hop::To(peer) } else { Hop::Cut },
+            Some(link) if peer != view.me => {
+                if link.is_up {
+                    Hop::To(peer)
+                } else {
+                    Hop::Cut
+                }
+            }
             _ => Hop::Arrived,
         }
     }
 
-    fn across(&self, view: &View<'_, Self>, slots: &Slots, step: Step, to: &Guid, wanted: Option<&PeerId>, flow: u64) -> Hop<Guid> {
-        let Some(cell) = slots.find(step) else { return Hop::Nobody };
-        let level = if std::ptr::eq(slots, &self.table.own) { self.guid.depth() - 1 } else { self.guid.depth() };
+    fn across(
+        &self,
+        view: &View<'_, Self>,
+        slots: &Slots,
+        step: Step,
+        to: &Guid,
+        wanted: Option<&PeerId>,
+        flow: u64,
+    ) -> Hop<Guid> {
+        let Some(cell) = slots.find(step) else {
+            return Hop::Nobody;
+        };
+        let level = if std::ptr::eq(slots, &self.table.own) {
+            self.guid.depth() - 1
+        } else {
+            self.guid.depth()
+        };
         if cell.position == self.position_id() {
             // Its tag names my own position, which has another coordinate by now.
             let mut corrected = to.clone();
             corrected.steps_mut()[level] = cell.step;
             return match route(&self.guid, &corrected) {
-                Direction::Child(below) => self.across(view, &self.table.below, below, &corrected, wanted, flow),
+                Direction::Child(below) => {
+                    self.across(view, &self.table.below, below, &corrected, wanted, flow)
+                }
                 _ => self.here(view, wanted),
             };
         }
-        let Some(peer) = cell.pick(self.wanted(view, wanted, cell), flow) else { return Hop::Cut };
+        let Some(peer) = cell.pick(self.wanted(view, wanted, cell), flow) else {
+            return Hop::Cut;
+        };
         if cell.step.coordinate == step.coordinate {
             return Hop::To(peer);
         }
@@ -81,12 +126,23 @@ impl Polyring {
 
     /// The wanted peer's handle, where the position has several members to choose from.
     fn wanted(&self, view: &View<'_, Self>, wanted: Option<&PeerId>, cell: &Cell) -> Option<Peer> {
-        if cell.members.len() < 2 { None } else { wanted.and_then(|id| view.host.peer(id)) }
+        if cell.members.len() < 2 {
+            None
+        } else {
+            wanted.and_then(|id| view.host.peer(id))
+        }
     }
 
     /// Keys live in the ring below their scope, the center ring if there is none: one position of it
     /// by unweighted rendezvous (KEYS.md, rules 3 and 4, with levels <= 1).
-    fn towards_key(&self, view: &View<'_, Self>, scope: &Guid, key: &Key, choice: u8, flow: u64) -> Hop<Guid> {
+    fn towards_key(
+        &self,
+        view: &View<'_, Self>,
+        scope: &Guid,
+        key: &Key,
+        choice: u8,
+        flow: u64,
+    ) -> Hop<Guid> {
         let home = if self.prefix.matches(scope) && self.guid.depth() > 0 {
             &self.table.own
         } else if self.guid.matches(scope) {
@@ -103,17 +159,26 @@ impl Polyring {
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
         let others = rank(&self.table.own, key).filter(|cell| cell.position != self.position_id());
-        found.extend(others.filter_map(|cell| cell.pick(None, key.head())).take(n));
+        found.extend(
+            others
+                .filter_map(|cell| cell.pick(None, key.head()))
+                .take(n),
+        );
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
-        let (Target::Peer { address: to, .. } | Target::Holder(to) | Target::Prefix(to)) = target else { return };
+        let (Target::Peer { address: to, .. } | Target::Holder(to) | Target::Prefix(to)) = target
+        else {
+            return;
+        };
         let mut known = Vec::new();
         self.list(&mut known);
         // Hops from a neighbour: up to the shared prefix, across, and down.
         let distance = |at: &Guid| at.depth() + to.depth() - 2 * at.shared(to);
         known.retain(|neighbour: &Neighbour<Guid>| neighbour.linked);
-        known.sort_by(|a, b| (distance(&a.address), &a.address).cmp(&(distance(&b.address), &b.address)));
+        known.sort_by(|a, b| {
+            (distance(&a.address), &a.address).cmp(&(distance(&b.address), &b.address))
+        });
         found.extend(known.into_iter().map(|neighbour| neighbour.peer).take(n));
     }
 
@@ -131,15 +196,37 @@ impl Polyring {
             return;
         }
         if matches!(span, Span::All | Span::Inward) {
-            copies.extend(self.table.parent.pick(None, flow).map(|peer| (peer, Span::Inward)));
-            let siblings = self.table.own.cells().iter().filter(|cell| cell.position != self.position_id());
-            copies.extend(siblings.filter_map(|cell| cell.pick(None, flow)).map(|peer| (peer, Span::Outward)));
+            copies.extend(
+                self.table
+                    .parent
+                    .pick(None, flow)
+                    .map(|peer| (peer, Span::Inward)),
+            );
+            let siblings = self
+                .table
+                .own
+                .cells()
+                .iter()
+                .filter(|cell| cell.position != self.position_id());
+            copies.extend(
+                siblings
+                    .filter_map(|cell| cell.pick(None, flow))
+                    .map(|peer| (peer, Span::Outward)),
+            );
         }
         if matches!(span, Span::All | Span::Outward) {
             let children = self.table.below.cells().iter();
-            copies.extend(children.filter_map(|cell| cell.pick(None, flow)).map(|peer| (peer, Span::Outward)));
+            copies.extend(
+                children
+                    .filter_map(|cell| cell.pick(None, flow))
+                    .map(|peer| (peer, Span::Outward)),
+            );
         }
-        copies.extend(self.co_members().filter(|link| link.is_up && Some(link.peer) != self.me()).map(|link| (link.peer, Span::Here)));
+        copies.extend(
+            self.co_members()
+                .filter(|link| link.is_up && Some(link.peer) != self.me())
+                .map(|link| (link.peer, Span::Here)),
+        );
     }
 
     pub(super) fn place_of(&self, view: &View<'_, Self>, id: &PeerId) -> Option<Guid> {
@@ -156,14 +243,27 @@ impl Polyring {
 
     pub(super) fn list(&self, found: &mut Vec<Neighbour<Guid>>) {
         let mut push = |cell: &Cell, address: &Guid, role| {
-            for link in cell.members.iter().filter(|link| Some(link.peer) != self.me()) {
+            for link in cell
+                .members
+                .iter()
+                .filter(|link| Some(link.peer) != self.me())
+            {
                 let (peer, address, linked) = (link.peer, address.clone(), link.is_up);
-                found.push(Neighbour { peer, role, address, linked });
+                found.push(Neighbour {
+                    peer,
+                    role,
+                    address,
+                    linked,
+                });
             }
         };
         push(&self.table.parent, &self.prefix, "parent");
         for cell in self.table.own.cells() {
-            let role = if cell.position == self.position_id() { "co-member" } else { "sibling" };
+            let role = if cell.position == self.position_id() {
+                "co-member"
+            } else {
+                "sibling"
+            };
             push(cell, &self.prefix.child(cell.step), role);
         }
         for cell in self.table.below.cells() {
@@ -172,7 +272,12 @@ impl Polyring {
     }
 
     fn co_members(&self) -> impl Iterator<Item = &super::table::Link> {
-        let mine = self.table.own.cells().iter().filter(|cell| cell.position == self.position_id());
+        let mine = self
+            .table
+            .own
+            .cells()
+            .iter()
+            .filter(|cell| cell.position == self.position_id());
         mine.flat_map(|cell| &cell.members)
     }
 }

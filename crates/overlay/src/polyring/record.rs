@@ -27,7 +27,10 @@ impl PositionId {
     /// The id of a position at its first grant (DESIGN.md, decision 10): nobody chooses it.
     pub fn new(host: &dyn Host, ring: Self, first: &PeerId, nonce: u64) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"pos").update(host.network()).update(&ring.0.to_le_bytes());
+        hasher
+            .update(b"pos")
+            .update(host.network())
+            .update(&ring.0.to_le_bytes());
         hasher.update(first.as_bytes()).update(&nonce.to_le_bytes());
         let mut head = [0; 8];
         head.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
@@ -111,7 +114,7 @@ pub struct Takeover {
 }
 
 /// Votes that a takeover carries: more would not say more in a ring of common size.
-pub const MAX_VOTES: usize = 32;
+pub(super) const MAX_VOTES: usize = 32;
 
 /// A new coordinate for a position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +154,7 @@ pub struct Accusation {
 }
 
 /// Two observers, where there are two (DESIGN.md, decision 10).
-pub const MAX_ACCUSERS: usize = 2;
+pub(super) const MAX_ACCUSERS: usize = 2;
 
 /// What a position is, apart from who holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,7 +175,9 @@ impl Position {
 
     /// Its coordinate now.
     pub fn coordinate(&self) -> u32 {
-        self.label.as_ref().map_or(self.grant.coordinate, |label| label.coordinate)
+        self.label
+            .as_ref()
+            .map_or(self.grant.coordinate, |label| label.coordinate)
     }
 
     /// The version of its coordinate.
@@ -182,15 +187,30 @@ impl Position {
 
     /// Peers at and below it, as last counted; at least one.
     pub fn population(&self) -> u32 {
-        self.census.as_ref().map_or(1, |census| census.population.max(1))
+        self.census
+            .as_ref()
+            .map_or(1, |census| census.population.max(1))
     }
 }
 
 impl Member {
     /// Writes and signs a record of the machine's own peer.
-    pub fn signed(host: &dyn Host, me: Peer, incarnation: u64, seat: Option<Seat>, proof: Proof) -> Arc<Self> {
+    pub fn signed(
+        host: &dyn Host,
+        me: Peer,
+        incarnation: u64,
+        seat: Option<Seat>,
+        proof: Proof,
+    ) -> Arc<Self> {
         let signature = host.sign(&member_words(host, incarnation, seat, &proof));
-        Arc::new(Self { peer: me, incarnation, seat, proof, signature, accusation: None })
+        Arc::new(Self {
+            peer: me,
+            incarnation,
+            seat,
+            proof,
+            signature,
+            accusation: None,
+        })
     }
 
     /// Whether the peer itself signed it.
@@ -216,8 +236,19 @@ impl Member {
     /// What decides between two records of one peer: the larger wins. It covers all that is signed,
     /// so that two records of one rank are one record.
     pub fn rank(&self) -> impl PartialOrd + use<'_> {
-        let accuser = |at: usize| self.accusation.as_ref().and_then(|it| it.by.get(at)).map(|vote| &vote.1.0);
-        (self.incarnation, self.accusation.is_some(), &self.signature.0, accuser(0), accuser(1))
+        let accuser = |at: usize| {
+            self.accusation
+                .as_ref()
+                .and_then(|it| it.by.get(at))
+                .map(|vote| &vote.1.0)
+        };
+        (
+            self.incarnation,
+            self.accusation.is_some(),
+            &self.signature.0,
+            accuser(0),
+            accuser(1),
+        )
     }
 }
 
@@ -273,7 +304,13 @@ impl Label {
     }
 
     fn words(&self, host: &dyn Host) -> Vec<u8> {
-        wire::to_vec(&("label", host.network(), self.seat, self.coordinate, self.version))
+        wire::to_vec(&(
+            "label",
+            host.network(),
+            self.seat,
+            self.coordinate,
+            self.version,
+        ))
     }
 }
 
@@ -290,17 +327,23 @@ impl Census {
     }
 
     fn words(&self, host: &dyn Host) -> Vec<u8> {
-        wire::to_vec(&("census", host.network(), self.seat, self.population, self.version))
+        wire::to_vec(&(
+            "census",
+            host.network(),
+            self.seat,
+            self.population,
+            self.version,
+        ))
     }
 }
 
 /// What an accuser signs.
-pub fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Vec<u8> {
+pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Vec<u8> {
     wire::to_vec(&("dead", host.network(), suspect, incarnation))
 }
 
 /// What a voter signs.
-pub fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Vec<u8> {
+pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Vec<u8> {
     wire::to_vec(&("takeover", host.network(), position, candidate))
 }
 
@@ -311,6 +354,36 @@ fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &P
         Proof::None => None,
     };
     wire::to_vec(&("member", host.network(), incarnation, seat, claim))
+}
+
+impl Member {
+    /// Shows every handle in the record.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        see(self.peer);
+        match &self.proof {
+            Proof::Grant(grant) => grant.handles(see),
+            Proof::Takeover(takeover) => takeover.votes.iter().for_each(|(voter, _)| see(*voter)),
+            Proof::None => {}
+        }
+        let accusers = self.accusation.iter().flat_map(|accusation| &accusation.by);
+        accusers.for_each(|(accuser, _)| see(*accuser));
+    }
+}
+
+impl Grant {
+    fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        see(self.peer);
+        self.by.into_iter().for_each(see);
+    }
+}
+
+impl Position {
+    /// Shows every handle in the record.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.grant.handles(see);
+        self.label.iter().for_each(|label| see(label.by));
+        self.census.iter().for_each(|census| see(census.by));
+    }
 }
 
 /// Records know their handles, so that a host can swap them.
@@ -333,12 +406,18 @@ impl Visit for Member {
         match &mut self.proof {
             Proof::Grant(grant) => Arc::make_mut(grant).visit(visit),
             Proof::Takeover(takeover) => {
-                Arc::make_mut(takeover).votes.iter_mut().for_each(|(voter, _)| visit(voter));
+                Arc::make_mut(takeover)
+                    .votes
+                    .iter_mut()
+                    .for_each(|(voter, _)| visit(voter));
             }
             Proof::None => {}
         }
         if let Some(accusation) = &mut self.accusation {
-            accusation.by.iter_mut().for_each(|(accuser, _)| visit(accuser));
+            accusation
+                .by
+                .iter_mut()
+                .for_each(|(accuser, _)| visit(accuser));
         }
     }
 }

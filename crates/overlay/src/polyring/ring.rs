@@ -58,7 +58,11 @@ pub struct Version {
 impl Ring {
     /// An empty roster.
     pub fn new(id: PositionId) -> Self {
-        Self { id, members: Vec::new(), positions: Vec::new() }
+        Self {
+            id,
+            members: Vec::new(),
+            positions: Vec::new(),
+        }
     }
 
     /// Every record held, the dead and departed included, by PeerId.
@@ -73,7 +77,8 @@ impl Ring {
 
     /// The living members of a position, by PeerId.
     pub fn members_of(&self, position: PositionId) -> impl Iterator<Item = &Arc<Member>> {
-        self.living().filter(move |record| record.seat.is_some_and(|seat| seat.position == position))
+        self.living()
+            .filter(move |record| record.seat.is_some_and(|seat| seat.position == position))
     }
 
     /// Every position held, by id.
@@ -83,17 +88,23 @@ impl Ring {
 
     /// The position of this id.
     pub fn position(&self, id: PositionId) -> Option<&Position> {
-        self.find_position(id).ok().map(|at| &self.positions[at].position)
+        self.find_position(id)
+            .ok()
+            .map(|at| &self.positions[at].position)
     }
 
     /// The positions that somebody holds, by id.
     pub fn staffed(&self) -> impl Iterator<Item = &Position> {
-        self.positions().filter(|position| self.members_of(position.id()).next().is_some())
+        self.positions()
+            .filter(|position| self.members_of(position.id()).next().is_some())
     }
 
     /// The record of a peer.
     pub fn record(&self, peer: Peer) -> Option<&Arc<Member>> {
-        self.members.iter().find(|entry| entry.peer == peer).map(|entry| &entry.record)
+        self.members
+            .iter()
+            .find(|entry| entry.peer == peer)
+            .map(|entry| &entry.record)
     }
 
     /// The record of a peer, if it lives in this ring.
@@ -104,7 +115,10 @@ impl Ring {
     /// Joins one record in; whether it changed anything. The caller has verified it.
     pub fn merge_member(&mut self, host: &dyn Host, record: Arc<Member>, now: Time) -> bool {
         let id = host.id(record.peer);
-        match self.members.binary_search_by_key(&id, |entry| host.id(entry.peer)) {
+        match self
+            .members
+            .binary_search_by_key(&id, |entry| host.id(entry.peer))
+        {
             Ok(at) => {
                 let entry = &mut self.members[at];
                 if entry.record.rank() >= record.rank() {
@@ -114,7 +128,14 @@ impl Ring {
                 entry.record = record;
             }
             Err(at) => {
-                self.members.insert(at, Entry { peer: record.peer, record, since: now });
+                self.members.insert(
+                    at,
+                    Entry {
+                        peer: record.peer,
+                        record,
+                        since: now,
+                    },
+                );
             }
         }
         true
@@ -129,18 +150,24 @@ impl Ring {
                 if is_founder_other {
                     mine.grant = position.grant;
                 }
-                let is_relabelled = larger(&mine.label, &position.label, |it| label_rank(it));
+                let is_relabelled = larger(&mine.label, &position.label, label_rank);
                 if is_relabelled {
                     mine.label = position.label;
                 }
-                let is_recounted = larger(&mine.census, &position.census, |it| census_rank(it));
+                let is_recounted = larger(&mine.census, &position.census, census_rank);
                 if is_recounted {
                     mine.census = position.census;
                 }
                 is_founder_other || is_relabelled || is_recounted
             }
             Err(at) => {
-                self.positions.insert(at, Place { position, lived: now });
+                self.positions.insert(
+                    at,
+                    Place {
+                        position,
+                        lived: now,
+                    },
+                );
                 true
             }
         }
@@ -149,11 +176,19 @@ impl Ring {
     /// Drops what has aged: records of the gone, and positions that nobody took over.
     pub fn sweep(&mut self, now: Time) {
         let id = self.id;
-        self.members.retain(|entry| entry.record.lives_in(id) || now.since(entry.since) < TOMBSTONE);
+        self.members
+            .retain(|entry| entry.record.lives_in(id) || now.since(entry.since) < TOMBSTONE);
         let members = &self.members;
         let lives = |position: PositionId| {
-            let holds = |entry: &Entry| entry.record.seat.is_some_and(|seat| seat.position == position);
-            members.iter().any(|entry| entry.record.lives_in(id) && holds(entry))
+            let holds = |entry: &Entry| {
+                entry
+                    .record
+                    .seat
+                    .is_some_and(|seat| seat.position == position)
+            };
+            members
+                .iter()
+                .any(|entry| entry.record.lives_in(id) && holds(entry))
         };
         for place in &mut self.positions {
             if lives(place.position.id()) {
@@ -168,9 +203,12 @@ impl Ring {
         let mut sum = 0_u64;
         for record in self.living() {
             let position = record.seat.map_or(0, |seat| seat.position.0);
-            sum = sum.wrapping_add(mix(head(&host.id(record.peer)) ^ mix(record.incarnation ^ mix(position))));
+            sum = sum.wrapping_add(mix(
+                head(&host.id(record.peer)) ^ mix(record.incarnation ^ mix(position))
+            ));
             if let Some(place) = record.seat.and_then(|seat| self.position(seat.position)) {
-                sum ^= mix(u64::from(place.coordinate()) << 32 | u64::from(place.version()) ^ mix(position));
+                sum ^= mix(u64::from(place.coordinate()) << 32
+                    | u64::from(place.version()) ^ mix(position));
             }
         }
         sum
@@ -187,7 +225,8 @@ impl Ring {
     }
 
     fn find_position(&self, id: PositionId) -> Result<usize, usize> {
-        self.positions.binary_search_by_key(&id, |place| place.position.id())
+        self.positions
+            .binary_search_by_key(&id, |place| place.position.id())
     }
 }
 
@@ -206,7 +245,11 @@ pub(super) const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-fn larger<T, R: PartialOrd>(mine: &Option<Arc<T>>, theirs: &Option<Arc<T>>, rank: impl Fn(&T) -> R) -> bool {
+fn larger<T, R: PartialOrd>(
+    mine: &Option<Arc<T>>,
+    theirs: &Option<Arc<T>>,
+    rank: impl Fn(&T) -> R,
+) -> bool {
     match (mine, theirs) {
         (_, None) => false,
         (None, Some(_)) => true,
@@ -215,7 +258,11 @@ fn larger<T, R: PartialOrd>(mine: &Option<Arc<T>>, theirs: &Option<Arc<T>>, rank
 }
 
 fn label_rank(label: &Label) -> (u32, std::cmp::Reverse<u32>, [u8; 64]) {
-    (label.version, std::cmp::Reverse(label.coordinate), label.signature.0)
+    (
+        label.version,
+        std::cmp::Reverse(label.coordinate),
+        label.signature.0,
+    )
 }
 
 fn census_rank(census: &Census) -> (u64, u32, [u8; 64]) {
@@ -241,7 +288,10 @@ mod tests {
     }
 
     fn seat(position: u64) -> Seat {
-        Seat { ring: PositionId(9), position: PositionId(position) }
+        Seat {
+            ring: PositionId(9),
+            position: PositionId(position),
+        }
     }
 
     fn grant(position: u64, byte: u8) -> Arc<Grant> {
@@ -268,7 +318,9 @@ mod tests {
                     proof: Proof::None,
                     signature: Signature([position as u8; 64]),
                     accusation: is_accused.then(|| Accusation {
-                        by: (0..=byte / 2).map(|it| (Peer(7), Signature([byte + it; 64]))).collect(),
+                        by: (0..=byte / 2)
+                            .map(|it| (Peer(7), Signature([byte + it; 64])))
+                            .collect(),
                     }),
                 }))
             },
@@ -276,8 +328,20 @@ mod tests {
         let position = (1..4_u64, 0..3_u8, 0..3_u32, 0..3_u32, 0..3_u64).prop_map(
             |(position, byte, version, coordinate, count)| {
                 let (seat, by, signature) = (seat(position), Peer(1), Signature([byte; 64]));
-                let label = Label { seat, coordinate, version, by, signature };
-                let census = Census { seat, population: coordinate, version: count, by, signature };
+                let label = Label {
+                    seat,
+                    coordinate,
+                    version,
+                    by,
+                    signature,
+                };
+                let census = Census {
+                    seat,
+                    population: coordinate,
+                    version: count,
+                    by,
+                    signature,
+                };
                 Piece::Position(Position {
                     grant: grant(position, byte),
                     label: (version > 0).then(|| Arc::new(label)),
@@ -297,14 +361,22 @@ mod tests {
                 Piece::Position(position) => ring.merge_position(position, Time::ZERO),
             };
         }
-        (ring.records().cloned().collect(), ring.positions().cloned().collect())
+        (
+            ring.records().cloned().collect(),
+            ring.positions().cloned().collect(),
+        )
     }
 
     /// Joins a whole roster into another, as repair between neighbours does.
-    fn join_rosters(a: &(Vec<Arc<Member>>, Vec<Position>), b: &(Vec<Arc<Member>>, Vec<Position>)) -> (Vec<Arc<Member>>, Vec<Position>) {
+    fn join_rosters(
+        a: &(Vec<Arc<Member>>, Vec<Position>),
+        b: &(Vec<Arc<Member>>, Vec<Position>),
+    ) -> (Vec<Arc<Member>>, Vec<Position>) {
         let pieces = |(members, positions): &(Vec<Arc<Member>>, Vec<Position>)| {
             let members = members.iter().cloned().map(Piece::Member);
-            members.chain(positions.iter().cloned().map(Piece::Position)).collect::<Vec<_>>()
+            members
+                .chain(positions.iter().cloned().map(Piece::Position))
+                .collect::<Vec<_>>()
         };
         joined(&[&pieces(a), &pieces(b)])
     }

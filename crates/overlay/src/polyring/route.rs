@@ -31,7 +31,9 @@ pub fn route(me: &Guid, to: &Guid) -> Direction {
     let (mine, theirs) = (me.steps(), to.steps());
     let shared = me.shared(to);
     if shared == mine.len() {
-        return theirs.get(shared).map_or(Direction::Here, |&step| Direction::Child(step));
+        return theirs
+            .get(shared)
+            .map_or(Direction::Here, |&step| Direction::Child(step));
     }
     if shared + 1 == mine.len() {
         if let Some(&step) = theirs.get(shared) {
@@ -65,26 +67,52 @@ mod tests {
         assert_eq!(way(&[4, 10, 34], &[4]), Direction::Parent);
         assert_eq!(way(&[4, 10, 34], &[4, 10]), Direction::Parent);
         assert_eq!(way(&[4, 10, 34], &[4, 10, 9]), Direction::Sibling(step(9)));
-        assert_eq!(way(&[4, 10, 34], &[4, 10, 9, 2]), Direction::Sibling(step(9)));
+        assert_eq!(
+            way(&[4, 10, 34], &[4, 10, 9, 2]),
+            Direction::Sibling(step(9))
+        );
         assert_eq!(way(&[4, 10, 34], &[4, 10, 34]), Direction::Here);
-        assert_eq!(way(&[4, 10, 34], &[4, 10, 34, 9875]), Direction::Child(step(9875)));
-        assert_eq!(way(&[4, 10, 34], &[4, 10, 34, 1, 2, 3]), Direction::Child(step(1)));
+        assert_eq!(
+            way(&[4, 10, 34], &[4, 10, 34, 9875]),
+            Direction::Child(step(9875))
+        );
+        assert_eq!(
+            way(&[4, 10, 34], &[4, 10, 34, 1, 2, 3]),
+            Direction::Child(step(1))
+        );
         assert_eq!(way(&[3], &[]), Direction::Here);
         assert_eq!(way(&[3], &[5, 1]), Direction::Sibling(step(5)));
     }
 
     #[test]
     fn another_tag_is_another_position() {
-        let me = Guid::center().child(Step { coordinate: 1, tag: 7 });
-        let to = Guid::center().child(Step { coordinate: 1, tag: 8 });
-        assert_eq!(route(&me, &to), Direction::Sibling(Step { coordinate: 1, tag: 8 }));
+        let me = Guid::center().child(Step {
+            coordinate: 1,
+            tag: 7,
+        });
+        let to = Guid::center().child(Step {
+            coordinate: 1,
+            tag: 8,
+        });
+        assert_eq!(
+            route(&me, &to),
+            Direction::Sibling(Step {
+                coordinate: 1,
+                tag: 8
+            })
+        );
     }
 
     /// A random tree as the set of its GUIDs: every prefix of a GUID is in it, too.
     fn trees() -> impl Strategy<Value = Vec<Vec<u32>>> {
         prop::collection::vec(prop::collection::vec(0..6_u32, 1..7), 1..40).prop_map(|leaves| {
             let prefixes = |leaf: Vec<u32>| (1..=leaf.len()).map(move |n| leaf[..n].to_vec());
-            leaves.into_iter().flat_map(prefixes).collect::<BTreeSet<_>>().into_iter().collect()
+            leaves
+                .into_iter()
+                .flat_map(prefixes)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect()
         })
     }
 

@@ -56,21 +56,38 @@ impl Slots {
         let mut cells: Vec<_> = ring
             .staffed()
             .map(|position| {
-                let step = Step { coordinate: position.coordinate(), tag: position.id().tag() };
-                (position.population(), Cell::new(ring, position.id(), step, host, &is_up))
+                let step = Step {
+                    coordinate: position.coordinate(),
+                    tag: position.id().tag(),
+                };
+                (
+                    position.population(),
+                    Cell::new(ring, position.id(), step, host, &is_up),
+                )
             })
             .collect();
         // A coordinate given twice goes to the larger branch, else to the smaller id, for everyone
         // alike, until the keeper has written another one (HEALING.md, rule 8).
-        cells.sort_by_key(|(population, cell)| (cell.step.coordinate, std::cmp::Reverse(*population), cell.position));
+        cells.sort_by_key(|(population, cell)| {
+            (
+                cell.step.coordinate,
+                std::cmp::Reverse(*population),
+                cell.position,
+            )
+        });
         cells.dedup_by_key(|(_, cell)| cell.step.coordinate);
         let cells: Vec<_> = cells.into_iter().map(|(_, cell)| cell).collect();
-        let len = cells.last().map_or(0, |cell| cell.step.coordinate as usize + 1);
+        let len = cells
+            .last()
+            .map_or(0, |cell| cell.step.coordinate as usize + 1);
         let mut by_coordinate = vec![0; len];
         for (index, cell) in cells.iter().enumerate() {
             by_coordinate[cell.step.coordinate as usize] = index as u16 + 1;
         }
-        Self { by_coordinate, cells }
+        Self {
+            by_coordinate,
+            cells,
+        }
     }
 
     /// All positions, by coordinate.
@@ -80,8 +97,14 @@ impl Slots {
 
     /// The position that a step means: by coordinate; where the tag differs, by tag.
     pub(super) fn find(&self, step: Step) -> Option<&Cell> {
-        let index = self.by_coordinate.get(step.coordinate as usize).copied().unwrap_or(0);
-        let found = index.checked_sub(1).map(|index| &self.cells[usize::from(index)]);
+        let index = self
+            .by_coordinate
+            .get(step.coordinate as usize)
+            .copied()
+            .unwrap_or(0);
+        let found = index
+            .checked_sub(1)
+            .map(|index| &self.cells[usize::from(index)]);
         match found {
             Some(cell) if cell.step.matches(step) => found,
             _ if step.tag == 0 => None,
@@ -105,7 +128,11 @@ impl Cell {
             peer: record.peer,
             is_up: is_up(record.peer),
         };
-        Self { position, step, members: members.into_iter().map(link).collect() }
+        Self {
+            position,
+            step,
+            members: members.into_iter().map(link).collect(),
+        }
     }
 
     /// The member to use: the wanted one if it is linked, else one of the linked by flow.
@@ -113,13 +140,22 @@ impl Cell {
         if let [only] = self.members.as_slice() {
             return only.is_up.then_some(only.peer);
         }
-        let live = || self.members.iter().filter(|link| link.is_up).map(|link| link.peer);
+        let live = || {
+            self.members
+                .iter()
+                .filter(|link| link.is_up)
+                .map(|link| link.peer)
+        };
         if let Some(wanted) = wanted
             && live().any(|peer| peer == wanted)
         {
             return Some(wanted);
         }
         let count = live().count();
-        if count == 0 { None } else { live().nth((flow % count as u64) as usize) }
+        if count == 0 {
+            None
+        } else {
+            live().nth((flow % count as u64) as usize)
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use ringweave_ids::{Guid, Peer, Signature, Time};
 
 use super::{
-    Cx, Message, NOWHERE, Phase, Polyring, PositionId, Proof, Ring, Seat, Takeover, Timer, has_passed,
+    Cx, Message, NOWHERE, Phase, Polyring, PositionId, Proof, Ring, Seat, Takeover, Timer,
+    has_passed,
     record::{MAX_VOTES, vote_words},
 };
 
@@ -42,16 +43,30 @@ impl Polyring {
             self.heal.election = None;
             return;
         }
-        if self.heal.election.as_ref().is_some_and(|election| election.since != Time::ZERO) {
+        if self
+            .heal
+            .election
+            .as_ref()
+            .is_some_and(|election| election.since != Time::ZERO)
+        {
             return;
         }
-        let asked_by = self.heal.election.take().map(|election| election.asked_by).unwrap_or_default();
+        let asked_by = self
+            .heal
+            .election
+            .take()
+            .map(|election| election.asked_by)
+            .unwrap_or_default();
         for candidate in asked_by {
             self.vote(cx, candidate);
         }
         self.heal.round += 1;
         let since = cx.now.max(Time::from_micros(1));
-        self.heal.election = Some(Election { since, votes: None, asked_by: Vec::new() });
+        self.heal.election = Some(Election {
+            since,
+            votes: None,
+            asked_by: Vec::new(),
+        });
         let rank = self.heir_rank(cx);
         cx.after(RANK * rank, Timer::Election(self.heal.round));
     }
@@ -59,21 +74,37 @@ impl Polyring {
     /// My place among the heirs: childless first, then the longest granted.
     fn heir_rank(&self, cx: &Cx<'_>) -> u32 {
         let key = |record: &Arc<super::Member>| {
-            let position = record.seat.and_then(|seat| self.own.position(seat.position));
+            let position = record
+                .seat
+                .and_then(|seat| self.own.position(seat.position));
             let has_children = position.is_some_and(|position| position.population() > 1);
             (has_children, record.sequence(), cx.id(record.peer))
         };
         let mut heirs: Vec<_> = self.own.living().collect();
         heirs.sort_by_cached_key(|record| key(record));
-        heirs.iter().position(|record| record.peer == cx.me()).map_or(u32::MAX >> 16, |rank| rank as u32)
+        heirs
+            .iter()
+            .position(|record| record.peer == cx.me())
+            .map_or(u32::MAX >> 16, |rank| rank as u32)
     }
 
     pub(super) fn on_election(&mut self, cx: &mut Cx<'_>, round: u32) {
-        let Some(election) = self.heal.election.as_ref().filter(|_| self.heal.round == round) else { return };
+        let Some(election) = self
+            .heal
+            .election
+            .as_ref()
+            .filter(|_| self.heal.round == round)
+        else {
+            return;
+        };
         if !self.has_no_parent() || election.votes.is_some() {
             return;
         }
-        let has_others = self.own.living().chain(self.above.living()).any(|record| record.peer != cx.me());
+        let has_others = self
+            .own
+            .living()
+            .chain(self.above.living())
+            .any(|record| record.peer != cx.me());
         if self.up.is_empty() && has_others && !has_passed(cx.now, election.since, ALONE) {
             self.reach_out(cx);
             cx.after(COUNT, Timer::Election(round));
@@ -86,7 +117,12 @@ impl Polyring {
         }
         for peer in self.living_peers(&self.own, cx.me()) {
             if self.is_up(peer) {
-                cx.send(peer, Message::Elect { position: self.own.id });
+                cx.send(
+                    peer,
+                    Message::Elect {
+                        position: self.own.id,
+                    },
+                );
             }
         }
         cx.after(COUNT, Timer::Count(round));
@@ -120,10 +156,22 @@ impl Polyring {
     fn vote(&self, cx: &mut Cx<'_>, candidate: Peer) {
         let words = vote_words(cx.host(), self.own.id, &cx.id(candidate));
         let signature = cx.host().sign(&words);
-        cx.send(candidate, Message::Vote { position: self.own.id, signature });
+        cx.send(
+            candidate,
+            Message::Vote {
+                position: self.own.id,
+                signature,
+            },
+        );
     }
 
-    pub(super) fn on_vote(&mut self, cx: &mut Cx<'_>, from: Peer, position: PositionId, signature: Signature) {
+    pub(super) fn on_vote(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        position: PositionId,
+        signature: Signature,
+    ) {
         let words = vote_words(cx.host(), position, &cx.id(cx.me()));
         if position != self.own.id || self.own.living_record(from).is_none() {
             return;
@@ -132,7 +180,14 @@ impl Polyring {
             cx.fault("a vote that its voter did not sign");
             return;
         }
-        let Some(votes) = self.heal.election.as_mut().and_then(|election| election.votes.as_mut()) else { return };
+        let Some(votes) = self
+            .heal
+            .election
+            .as_mut()
+            .and_then(|election| election.votes.as_mut())
+        else {
+            return;
+        };
         if votes.len() < MAX_VOTES && votes.iter().all(|(voter, _)| *voter != from) {
             votes.push((from, signature));
         }
@@ -140,7 +195,12 @@ impl Polyring {
     }
 
     fn check_majority(&mut self, cx: &mut Cx<'_>) {
-        let votes = self.heal.election.as_ref().and_then(|election| election.votes.as_ref()).map_or(0, Vec::len);
+        let votes = self
+            .heal
+            .election
+            .as_ref()
+            .and_then(|election| election.votes.as_ref())
+            .map_or(0, Vec::len);
         if votes * 2 > self.own.living().count() || votes == MAX_VOTES {
             self.take_over(cx);
         }
@@ -148,7 +208,11 @@ impl Polyring {
 
     /// The votes have had their time: those who did not vote are gone, too, or will refute.
     pub(super) fn on_count(&mut self, cx: &mut Cx<'_>, round: u32) {
-        let is_counting = self.heal.election.as_ref().is_some_and(|election| election.votes.is_some());
+        let is_counting = self
+            .heal
+            .election
+            .as_ref()
+            .is_some_and(|election| election.votes.is_some());
         if self.heal.round == round && is_counting && self.has_no_parent() {
             self.take_over(cx);
         }
@@ -156,24 +220,60 @@ impl Polyring {
 
     /// Moves one level inward, to the parent position: its GUID, its ring, its children.
     fn take_over(&mut self, cx: &mut Cx<'_>) {
-        let Some(votes) = self.heal.election.take().and_then(|election| election.votes) else { return };
+        let Some(votes) = self
+            .heal
+            .election
+            .take()
+            .and_then(|election| election.votes)
+        else {
+            return;
+        };
         let orphans = self.living_peers(&self.below, cx.me());
-        let old = std::mem::replace(&mut self.own, std::mem::replace(&mut self.above, Ring::new(NOWHERE)));
-        let seat = Seat { ring: self.own.id, position: old.id };
-        let of_position = self.own.records().filter(|record| record.seat.is_some_and(|it| it.position == old.id));
-        let sequence = of_position.map(|record| record.sequence()).max().map_or(0, |last| last.saturating_add(1));
+        let old = std::mem::replace(
+            &mut self.own,
+            std::mem::replace(&mut self.above, Ring::new(NOWHERE)),
+        );
+        let seat = Seat {
+            ring: self.own.id,
+            position: old.id,
+        };
+        let of_position = self
+            .own
+            .records()
+            .filter(|record| record.seat.is_some_and(|it| it.position == old.id));
+        let sequence = of_position
+            .map(|record| record.sequence())
+            .max()
+            .map_or(0, |last| last.saturating_add(1));
         self.prefix = self.prefix.parent().unwrap_or_else(Guid::center);
         self.below = old;
-        self.occupy(cx, seat, Proof::Takeover(Arc::new(Takeover { seat, sequence, votes })));
+        self.occupy(
+            cx,
+            seat,
+            Proof::Takeover(Arc::new(Takeover {
+                seat,
+                sequence,
+                votes,
+            })),
+        );
         // Whoever was promoted out of this ring before me is my parent now.
-        let of_parent = |record: &&Arc<super::Member>| record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring);
+        let of_parent = |record: &&Arc<super::Member>| {
+            record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring)
+        };
         if let Some(parent) = self.own.records().find(of_parent).cloned() {
             self.above = Ring::new(parent.seat.map_or(NOWHERE, |it| it.ring));
             self.above.merge_member(cx.host(), parent, cx.now);
         }
-        let Some(record) = self.record.clone() else { return };
+        let Some(record) = self.record.clone() else {
+            return;
+        };
         self.below.merge_member(cx.host(), record.clone(), cx.now);
-        let position: Vec<_> = self.own.position(seat.position).cloned().into_iter().collect();
+        let position: Vec<_> = self
+            .own
+            .position(seat.position)
+            .cloned()
+            .into_iter()
+            .collect();
         let children = self.living_peers(&self.below, cx.me());
         for peer in children {
             self.send_records(cx, peer, self.below.id, vec![record.clone()], Vec::new());

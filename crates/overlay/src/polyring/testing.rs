@@ -44,7 +44,9 @@ impl Host for Faker {
     }
     fn peer(&self, id: &PeerId) -> Option<Peer> {
         let bytes = id.as_bytes();
-        Some(Peer(u32::from_le_bytes([bytes[28], bytes[29], bytes[30], bytes[31]])))
+        Some(Peer(u32::from_le_bytes([
+            bytes[28], bytes[29], bytes[30], bytes[31],
+        ])))
     }
     fn round_trip(&self, _peer: Peer) -> Option<Duration> {
         None
@@ -110,12 +112,24 @@ impl Swarm {
     /// Starts a peer that joins through `contacts`; with none it founds the network.
     pub(crate) fn join(&mut self, number: u32, label: &str, contacts: &[u32]) {
         let incarnation = 1_000_000 + self.now.as_micros() / 1_000;
-        let profile = Profile { label: label.into(), incarnation };
+        let profile = Profile {
+            label: label.into(),
+            incarnation,
+        };
         let host = Faker::new(number);
-        let view = View { config: &self.config, me: Peer(number), profile: &profile, host: &host };
+        let view = View {
+            config: &self.config,
+            me: Peer(number),
+            profile: &profile,
+            host: &host,
+        };
         let peer = Polyring::new(&view);
-        self.peers.insert(number, (peer, profile, Random::new(u64::from(number))));
-        self.feed(number, Input::Join(contacts.iter().map(|it| Peer(*it)).collect()));
+        self.peers
+            .insert(number, (peer, profile, Random::new(u64::from(number))));
+        self.feed(
+            number,
+            Input::Join(contacts.iter().map(|it| Peer(*it)).collect()),
+        );
     }
 
     /// A network of `count` peers that joined one after the other, labelled by `label`.
@@ -131,13 +145,20 @@ impl Swarm {
     }
 
     pub(crate) fn guid(&self, number: u32) -> Option<Guid> {
-        self.peers.get(&number).and_then(|(peer, ..)| peer.address().cloned())
+        self.peers
+            .get(&number)
+            .and_then(|(peer, ..)| peer.address().cloned())
     }
 
     /// The peer vanishes; its neighbours notice only by its silence.
     pub(crate) fn crash(&mut self, number: u32) {
         self.peers.remove(&number);
-        let broken: Vec<_> = self.links.iter().copied().filter(|(a, b)| *a == number || *b == number).collect();
+        let broken: Vec<_> = self
+            .links
+            .iter()
+            .copied()
+            .filter(|(a, b)| *a == number || *b == number)
+            .collect();
         for (a, b) in broken {
             self.links.remove(&(a, b));
             let other = if a == number { b } else { a };
@@ -148,7 +169,12 @@ impl Swarm {
     /// The peer lives on, but nobody reaches it and it reaches nobody.
     pub(crate) fn isolate(&mut self, number: u32) {
         self.isolated.insert(number);
-        let broken: Vec<_> = self.links.iter().copied().filter(|(a, b)| *a == number || *b == number).collect();
+        let broken: Vec<_> = self
+            .links
+            .iter()
+            .copied()
+            .filter(|(a, b)| *a == number || *b == number)
+            .collect();
         for (a, b) in broken {
             self.links.remove(&(a, b));
             self.push(SILENCE, a, What::Down(b, Loss::Silent));
@@ -180,10 +206,18 @@ impl Swarm {
     ///
     /// # Panics
     /// If it does not within `limit`.
-    pub(crate) fn run_until(&mut self, limit: Duration, condition: impl Fn(&Self) -> bool) -> Duration {
+    pub(crate) fn run_until(
+        &mut self,
+        limit: Duration,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Duration {
         let start = self.now;
         while !condition(self) {
-            assert!(self.now.since(start) < limit, "not within {limit:?}: {}", self.picture());
+            assert!(
+                self.now.since(start) < limit,
+                "not within {limit:?}: {}",
+                self.picture()
+            );
             self.run(Duration::from_millis(50));
         }
         self.now.since(start)
@@ -191,7 +225,12 @@ impl Swarm {
 
     pub(crate) fn picture(&self) -> String {
         let line = |(number, (peer, ..)): (&u32, &(Polyring, Profile, Random))| {
-            format!("{number}: {} phase {:?}, {} up", peer.guid, peer.phase, peer.up.len())
+            format!(
+                "{number}: {} phase {:?}, {} up",
+                peer.guid,
+                peer.phase,
+                peer.up.len()
+            )
         };
         self.peers.iter().map(line).collect::<Vec<_>>().join("\n")
     }
@@ -199,17 +238,28 @@ impl Swarm {
     /// Walks the live tables from one peer to another: the hops, or where it ended.
     pub(crate) fn route(&self, from: u32, to: u32) -> Result<usize, String> {
         let address = self.guid(to).ok_or("the destination has no place")?;
-        let mut target = Target::Peer { id: id_of(to), address };
+        let mut target = Target::Peer {
+            id: id_of(to),
+            address,
+        };
         let (mut at, mut hops) = (from, 0);
         loop {
             let (peer, profile, _) = self.peers.get(&at).ok_or(format!("{at} is gone"))?;
             let host = Faker::new(at);
-            let view = View { config: &self.config, me: Peer(at), profile, host: &host };
+            let view = View {
+                config: &self.config,
+                me: Peer(at),
+                profile,
+                host: &host,
+            };
             let next = match peer.next_hop(&view, &target, 0) {
                 Hop::Arrived if at == to => return Ok(hops),
                 Hop::To(next) => next,
                 Hop::Corrected(next, address) => {
-                    target = Target::Peer { id: id_of(to), address };
+                    target = Target::Peer {
+                        id: id_of(to),
+                        address,
+                    };
                     next
                 }
                 other => return Err(format!("{from} -> {to}: {other:?} at {at} {}", peer.guid)),
@@ -232,7 +282,9 @@ impl Swarm {
                 };
                 match self.route(*from, *to) {
                     Ok(hops) if hops <= bound() => {}
-                    Ok(hops) => return Some(format!("{from} -> {to}: {hops} hops, bound {}", bound())),
+                    Ok(hops) => {
+                        return Some(format!("{from} -> {to}: {hops} hops, bound {}", bound()));
+                    }
                     Err(why) => return Some(why),
                 }
             }
@@ -258,11 +310,26 @@ impl Swarm {
     }
 
     pub(crate) fn feed(&mut self, number: u32, input: Input<Polyring>) {
-        let Some((peer, profile, random)) = self.peers.get_mut(&number) else { return };
+        let Some((peer, profile, random)) = self.peers.get_mut(&number) else {
+            return;
+        };
         let host = Faker::new(number);
         let mut out = Vec::new();
-        let view = View { config: &self.config, me: Peer(number), profile, host: &host };
-        peer.handle(&mut Cx { view, now: self.now, random, out: &mut out }, input);
+        let view = View {
+            config: &self.config,
+            me: Peer(number),
+            profile,
+            host: &host,
+        };
+        peer.handle(
+            &mut Cx {
+                view,
+                now: self.now,
+                random,
+                out: &mut out,
+            },
+            input,
+        );
         for output in out {
             match output {
                 Output::Send(to, message) => {
@@ -284,8 +351,15 @@ impl Swarm {
         if from == to || self.links.contains(&pair(from, to)) {
             return;
         }
-        if !self.peers.contains_key(&to) || self.isolated.contains(&to) || self.isolated.contains(&from) {
-            self.push(Duration::from_secs(1), from, What::Down(to, Loss::Unreachable));
+        if !self.peers.contains_key(&to)
+            || self.isolated.contains(&to)
+            || self.isolated.contains(&from)
+        {
+            self.push(
+                Duration::from_secs(1),
+                from,
+                What::Down(to, Loss::Unreachable),
+            );
             return;
         }
         self.links.insert(pair(from, to));
@@ -301,9 +375,13 @@ impl Swarm {
     }
 
     fn step(&mut self) {
-        let Some(Reverse((at, number))) = self.queue.pop() else { return };
+        let Some(Reverse((at, number))) = self.queue.pop() else {
+            return;
+        };
         self.now = at;
-        let Some((to, what)) = self.events.remove(&number) else { return };
+        let Some((to, what)) = self.events.remove(&number) else {
+            return;
+        };
         let input = match what {
             What::Message(from, message) => Input::Received(Peer(from), message),
             What::Timer(timer) => Input::Timer(timer),

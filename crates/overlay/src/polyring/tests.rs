@@ -1,14 +1,20 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ringweave_ids::Guid;
+use proptest::{prelude::*, strategy::ValueTree as _};
+use ringweave_ids::{Guid, Peer, Random, Signature, Step};
 
 use super::{
-    Config, Policy,
+    Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Policy, Position,
+    PositionId, Proof, Seat, Version, Walk,
     testing::{SILENCE, Swarm},
 };
+use crate::Input;
 
 fn rings_of(ring_size: u16) -> Config {
-    Config { ring_size, ..Config::default() }
+    Config {
+        ring_size,
+        ..Config::default()
+    }
 }
 
 fn seconds(count: u64) -> Duration {
@@ -16,14 +22,23 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn guids(swarm: &Swarm) -> BTreeMap<u32, Guid> {
-    swarm.peers.keys().map(|number| (*number, swarm.guid(*number).expect("placed"))).collect()
+    swarm
+        .peers
+        .keys()
+        .map(|number| (*number, swarm.guid(*number).expect("placed")))
+        .collect()
 }
 
 fn assert_whole(swarm: &Swarm) {
     assert_eq!(swarm.broken_route(), None, "{}", swarm.picture());
     let count = swarm.peers.len();
     for from in swarm.peers.keys() {
-        assert_eq!(swarm.broadcast(*from), (count, count - 1), "from {from}\n{}", swarm.picture());
+        assert_eq!(
+            swarm.broadcast(*from),
+            (count, count - 1),
+            "from {from}\n{}",
+            swarm.picture()
+        );
     }
 }
 
@@ -55,7 +70,9 @@ fn a_network_that_joins_all_at_once_is_whole() {
         swarm.join(number, "", &[0]);
     }
     let peers = 80;
-    swarm.run_until(seconds(20), |it| (0..peers).all(|number| it.guid(number).is_some()));
+    swarm.run_until(seconds(20), |it| {
+        (0..peers).all(|number| it.guid(number).is_some())
+    });
     swarm.run(seconds(20));
     assert_whole(&swarm);
     assert_honest(&swarm);
@@ -66,7 +83,9 @@ fn balanced_rings_stay_bounded_and_even() {
     let swarm = Swarm::grown(rings_of(4), 60, |_| "");
     let mut sizes: BTreeMap<Guid, usize> = BTreeMap::new();
     for guid in guids(&swarm).into_values() {
-        *sizes.entry(guid.parent().expect("a place has a parent")).or_default() += 1;
+        *sizes
+            .entry(guid.parent().expect("a place has a parent"))
+            .or_default() += 1;
     }
     assert!(sizes.values().all(|size| *size <= 4), "{sizes:?}");
 }
@@ -94,11 +113,25 @@ fn a_crashed_inner_peer_renumbers_nobody_below_it() {
         swarm.run(seconds(5));
         assert_whole(&swarm);
         let after = guids(&swarm);
-        let moved: Vec<_> = after.iter().filter(|(number, guid)| before[number] != **guid).collect();
-        assert!(moved.iter().any(|(_, guid)| guid.matches(&lost)), "nobody took {lost} over: {moved:?}");
+        let moved: Vec<_> = after
+            .iter()
+            .filter(|(number, guid)| before[number] != **guid)
+            .collect();
+        assert!(
+            moved.iter().any(|(_, guid)| guid.matches(&lost)),
+            "nobody took {lost} over: {moved:?}"
+        );
         // One is promoted into the gap, and one into the promoted one's, down to a leaf.
-        assert!(moved.len() <= before[&victim].depth().abs_diff(4) + 1, "{moved:?}");
-        assert!(moved.iter().all(|(number, guid)| guid.depth() + 1 == before[number].depth()), "{moved:?}");
+        assert!(
+            moved.len() <= before[&victim].depth().abs_diff(4) + 1,
+            "{moved:?}"
+        );
+        assert!(
+            moved
+                .iter()
+                .all(|(number, guid)| guid.depth() + 1 == before[number].depth()),
+            "{moved:?}"
+        );
     }
     assert_honest(&swarm);
 }
@@ -137,7 +170,10 @@ fn the_founder_of_a_network_of_two_may_go() {
 
 #[test]
 fn a_single_branch_survives_its_only_center_peer() {
-    let config = Config { ring_size: 8, policy: Policy::Labelled };
+    let config = Config {
+        ring_size: 8,
+        policy: Policy::Labelled,
+    };
     let mut swarm = Swarm::grown(config, 9, |_| "/eu/dk");
     swarm.crash(0);
     let took = heal(&mut swarm);
@@ -148,7 +184,10 @@ fn a_single_branch_survives_its_only_center_peer() {
 
 #[test]
 fn peers_of_one_label_share_a_branch() {
-    let config = Config { ring_size: 8, policy: Policy::Labelled };
+    let config = Config {
+        ring_size: 8,
+        policy: Policy::Labelled,
+    };
     let labels = ["/eu/dk/copenhagen", "/eu/de", "/na/ca", "/eu/dk", "/na/us"];
     let swarm = Swarm::grown(config, 40, |number| labels[number as usize % labels.len()]);
     assert_whole(&swarm);
@@ -157,14 +196,21 @@ fn peers_of_one_label_share_a_branch() {
     for (a, at) in &guids {
         for (b, bt) in &guids {
             let is_together = at.steps()[0] == bt.steps()[0];
-            assert_eq!(is_together, continent(a) == continent(b), "{a} {at} {b} {bt}");
+            assert_eq!(
+                is_together,
+                continent(a) == continent(b),
+                "{a} {at} {b} {bt}"
+            );
         }
     }
 }
 
 #[test]
 fn nearest_descends_to_the_branch_that_answers_soonest() {
-    let config = Config { ring_size: 3, policy: Policy::Nearest };
+    let config = Config {
+        ring_size: 3,
+        policy: Policy::Nearest,
+    };
     let mut swarm = Swarm::new(config);
     // Peers of one residue modulo three are 2 ms apart, others 60 ms.
     swarm.delay = |a, b| Duration::from_millis(if a % 3 == b % 3 { 2 } else { 60 });
@@ -177,7 +223,12 @@ fn nearest_descends_to_the_branch_that_answers_soonest() {
     assert_whole(&swarm);
     let guids = guids(&swarm);
     for number in 3..12 {
-        assert_eq!(guids[&number].steps()[0], guids[&(number % 3)].steps()[0], "{number} {}", guids[&number]);
+        assert_eq!(
+            guids[&number].steps()[0],
+            guids[&(number % 3)].steps()[0],
+            "{number} {}",
+            guids[&number]
+        );
     }
 }
 
@@ -207,8 +258,250 @@ fn a_peer_that_lost_everyone_goes_back_when_it_meets_one() {
     let mut swarm = Swarm::grown(rings_of(4), 12, |_| "");
     swarm.isolate(7);
     swarm.run(seconds(60));
-    assert_eq!(swarm.guid(7).map(|guid| guid.depth()), Some(1), "it stands alone");
+    assert_eq!(
+        swarm.guid(7).map(|guid| guid.depth()),
+        Some(1),
+        "it stands alone"
+    );
     swarm.reconnect(7);
     swarm.run(seconds(60));
     assert_whole(&swarm);
+}
+
+#[test]
+fn crashes_drawn_from_many_seeds_heal() {
+    for seed in 1..=12 {
+        let mut random = Random::new(seed);
+        let mut swarm = Swarm::grown(rings_of(3 + (seed % 4) as u16), 40, |_| "");
+        let mut victims: Vec<u32> = swarm.peers.keys().copied().collect();
+        random.shuffle(&mut victims, 12);
+        for victim in victims.into_iter().take(12) {
+            swarm.crash(victim);
+            swarm.run(random.between(Duration::ZERO, seconds(4)));
+        }
+        heal(&mut swarm);
+        swarm.run(seconds(10));
+        assert_whole(&swarm);
+    }
+}
+
+#[test]
+fn the_same_history_gives_the_same_places() {
+    let places = || guids(&Swarm::grown(rings_of(4), 30, |_| ""));
+    assert_eq!(places(), places());
+}
+
+fn steps() -> impl Strategy<Value = Guid> {
+    let step = (0..20_u32, 0..3_u32).prop_map(|(coordinate, tag)| Step { coordinate, tag });
+    prop::collection::vec(step, 0..5).prop_map(|steps| {
+        steps
+            .into_iter()
+            .fold(Guid::center(), |guid, step| guid.child(step))
+    })
+}
+
+/// Messages that say anything about known and unknown peers, rings and positions.
+fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
+    let ring = prop_oneof![
+        Just(0),
+        Just(u64::MAX),
+        any::<u64>(),
+        prop::sample::select(rings)
+    ];
+    let ring = ring.prop_map(PositionId);
+    let seat = (ring.clone(), ring.clone()).prop_map(|(ring, position)| Seat { ring, position });
+    let signature = any::<u8>().prop_map(|byte| Signature([byte; 64]));
+    let grant = (
+        0..30_u32,
+        seat.clone(),
+        any::<u32>(),
+        any::<u64>(),
+        signature.clone(),
+    )
+        .prop_map(|(peer, seat, coordinate, sequence, signature)| {
+            let (by, branch) = (peer.checked_sub(3).map(Peer), "/x".repeat(peer as usize));
+            let peer = Peer(peer);
+            Arc::new(Grant {
+                peer,
+                seat,
+                coordinate,
+                branch,
+                sequence,
+                nonce: sequence,
+                by,
+                signature,
+            })
+        });
+    let member = (
+        0..30_u32,
+        any::<u64>(),
+        prop::option::of(seat),
+        grant.clone(),
+        signature.clone(),
+        any::<bool>(),
+    )
+        .prop_map(|(peer, incarnation, seat, grant, signature, is_accused)| {
+            let by = [(Peer(peer / 2), signature)].into_iter().collect();
+            let accusation = is_accused.then_some(Accusation { by });
+            let proof = Proof::Grant(grant);
+            Arc::new(Member {
+                peer: Peer(peer),
+                incarnation,
+                seat,
+                proof,
+                signature,
+                accusation,
+            })
+        });
+    let position = grant.clone().prop_map(|grant| Position {
+        grant,
+        label: None,
+        census: None,
+    });
+    let members = prop::collection::vec(member.clone(), 0..4);
+    let positions = prop::collection::vec(position.clone(), 0..4);
+    let walk = (
+        0..30_u32,
+        any::<u64>(),
+        any::<u8>(),
+        any::<bool>(),
+        any::<u8>(),
+    )
+        .prop_map(|(joiner, nonce, level, is_inward, hops)| {
+            let heading = if is_inward {
+                Heading::Inward
+            } else {
+                Heading::Outward
+            };
+            Walk {
+                joiner: Peer(joiner),
+                nonce,
+                label: "/eu//dk/".into(),
+                level,
+                heading,
+                hops,
+            }
+        });
+    prop_oneof![
+        walk.prop_map(Message::Join),
+        (
+            any::<u64>(),
+            prop::collection::vec((0..30_u32).prop_map(Peer), 0..40)
+        )
+            .prop_map(|(nonce, candidates)| Message::Choose { nonce, candidates }),
+        (
+            any::<u64>(),
+            grant,
+            steps(),
+            members.clone(),
+            positions.clone(),
+            ring.clone()
+        )
+            .prop_map(|(nonce, grant, prefix, members, positions, above)| {
+                let (above_members, above_positions) = (members.clone(), positions.clone());
+                Message::Offer(Box::new(Offer {
+                    nonce,
+                    grant,
+                    prefix,
+                    members,
+                    positions,
+                    above_members,
+                    above_positions,
+                    above,
+                }))
+            }),
+        (
+            member,
+            position,
+            prop::option::of(ring.clone()),
+            any::<u64>()
+        )
+            .prop_map(|(member, position, above, digest)| {
+                let digests = above.into_iter().map(|ring| (ring, digest)).collect();
+                Message::Hello(Box::new(Hello {
+                    member,
+                    position,
+                    above,
+                    digests,
+                }))
+            }),
+        (
+            ring.clone(),
+            prop::collection::vec((any::<u64>(), any::<u64>(), any::<bool>()), 0..9)
+        )
+            .prop_map(|(ring, versions)| {
+                let version = |(head, incarnation, is_accused)| Version {
+                    head,
+                    incarnation,
+                    is_accused,
+                };
+                Message::Summary {
+                    ring,
+                    versions: versions.into_iter().map(version).collect(),
+                }
+            }),
+        (
+            ring.clone(),
+            members,
+            positions,
+            prop::collection::vec(any::<u64>(), 0..9)
+        )
+            .prop_map(|(ring, members, positions, wanted)| Message::Records {
+                ring,
+                members,
+                positions,
+                wanted
+            }),
+        (ring.clone(), steps()).prop_map(|(position, guid)| Message::Prefix {
+            position,
+            guid,
+            refuges: vec![Peer(29); 9],
+        }),
+        (0..30_u32, any::<u64>()).prop_map(|(peer, incarnation)| Message::Ask {
+            suspect: Peer(peer),
+            incarnation
+        }),
+        (0..30_u32, any::<u64>(), prop::option::of(signature.clone())).prop_map(
+            |(peer, incarnation, accusation)| {
+                Message::Answer {
+                    suspect: Peer(peer),
+                    incarnation,
+                    accusation,
+                }
+            }
+        ),
+        any::<u64>().prop_map(Message::Ping),
+        any::<u64>().prop_map(Message::Pong),
+        ring.clone()
+            .prop_map(|position| Message::Elect { position }),
+        (ring, signature).prop_map(|(position, signature)| Message::Vote {
+            position,
+            signature
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nonsense_from_neighbours_and_strangers_changes_nothing(
+        seed in any::<u64>(), count in 50..200_usize,
+    ) {
+        let mut swarm = Swarm::grown(rings_of(4), 14, |_| "");
+        let before = guids(&swarm);
+        let rings: Vec<u64> = swarm.peers[&5].0.own.positions().map(|position| position.id().0).collect();
+        let mut random = Random::new(seed);
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let messages = nonsense(rings);
+        for _ in 0..count {
+            let message = messages.new_tree(&mut runner).expect("no filter rejects").current();
+            let (to, from) = (random.below(14) as u32, Peer(random.below(30) as u32));
+            swarm.feed(to, Input::Received(from, message));
+        }
+        swarm.run(seconds(30));
+        prop_assert_eq!(guids(&swarm), before);
+        prop_assert_eq!(swarm.broken_route(), None);
+        prop_assert!(!swarm.faults.is_empty());
+    }
 }

@@ -1,0 +1,171 @@
+//! Admission: every record is verified before it enters a roster or is passed on, and answered
+//! where it speaks of this peer itself (DESIGN.md, decision 10).
+
+use std::sync::Arc;
+
+use ringweave_ids::{Peer, Signature};
+
+use super::{
+    Cx, Member, Polyring, Position, PositionId, Proof, Ring, Seat,
+    join::{MAX_COORDINATE, is_sound},
+    record::{MAX_ACCUSERS, MAX_VOTES, accusation_words, vote_words},
+};
+
+impl Polyring {
+    /// Whether a record may enter the roster of this ring.
+    pub(super) fn admit_member(
+        &self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        id: PositionId,
+        record: &Arc<Member>,
+    ) -> bool {
+        let Some(ring) = self.ring(id) else {
+            return false;
+        };
+        if ring
+            .record(record.peer)
+            .is_some_and(|mine| mine.rank() >= record.rank())
+        {
+            return false;
+        }
+        if !record.is_signed(cx.host()) {
+            cx.fault("a record that its peer did not sign");
+            return false;
+        }
+        if let Some(accusation) = &record.accusation {
+            let words = accusation_words(cx.host(), &cx.id(record.peer), record.incarnation);
+            let is_signed = |(accuser, signature): &(Peer, Signature)| {
+                *accuser != record.peer && cx.host().verify(&cx.id(*accuser), &words, signature)
+            };
+            let count = accusation.by.len();
+            if count == 0 || count > MAX_ACCUSERS || !accusation.by.iter().all(is_signed) {
+                cx.fault("an accusation that its observers did not sign");
+                return false;
+            }
+            let few = ring.living().count() <= 3;
+            if record.peer != cx.me()
+                && (self.is_up(record.peer)
+                    || (count < 2 && !few && !self.heal.suspects(record.peer)))
+            {
+                // I hear it myself, or one observer is not enough.
+                return false;
+            }
+        }
+        let Some(seat) = record.seat.filter(|seat| seat.ring == id) else {
+            return true;
+        };
+        let is_proven = match &record.proof {
+            Proof::Grant(grant) => {
+                grant.peer == record.peer
+                    && grant.seat == seat
+                    && grant.coordinate <= MAX_COORDINATE
+                    && grant.is_signed(cx.host())
+                    && self.may_grant(ring, from, grant.by)
+            }
+            Proof::Takeover(takeover) => {
+                let words = vote_words(cx.host(), seat.position, &cx.id(record.peer));
+                let is_cast = |(voter, signature): &(Peer, Signature)| {
+                    cx.host().verify(&cx.id(*voter), &words, signature)
+                };
+                let count = takeover.votes.len();
+                takeover.seat == seat
+                    && (1..=MAX_VOTES).contains(&count)
+                    && takeover.votes.iter().all(is_cast)
+                    && ring.position(seat.position).is_some()
+            }
+            Proof::None => false,
+        };
+        if !is_proven {
+            cx.fault("a record whose right to its position is not proven");
+        }
+        is_proven
+    }
+
+    /// Whether this keeper may have granted a position of the ring: a member (living or not) of its
+    /// parent position, or one that was promoted out of the ring. In the center, any member known.
+    /// What lies above my own ring, my neighbours have verified.
+    fn may_grant(&self, ring: &Ring, from: Peer, keeper: Option<Peer>) -> bool {
+        let Some(keeper) = keeper else {
+            return ring.id == PositionId::CENTER;
+        };
+        if ring.id == self.above.id && self.is_neighbour(from) {
+            return true;
+        }
+        let from_here = ring.record(keeper);
+        if ring.id == PositionId::CENTER {
+            return from_here.is_some();
+        }
+        let parents = [&self.own, &self.above]
+            .into_iter()
+            .find(|it| it.position(ring.id).is_some());
+        let Some(parents) = parents else { return false };
+        let held_it = |seat: Seat| seat.position == ring.id || seat.ring != parents.id;
+        parents
+            .record(keeper)
+            .is_some_and(|record| record.seat.is_none_or(held_it))
+            || from_here.is_some_and(|record| !record.lives_in(ring.id))
+    }
+
+    pub(super) fn admit_position(
+        &self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        id: PositionId,
+        position: Position,
+    ) -> Option<Position> {
+        let ring = self.ring(id)?;
+        if ring.position(position.id()) == Some(&position) {
+            return None;
+        }
+        let host = cx.host();
+        let is_signed = is_sound(&position, id)
+            && position.grant.is_signed(host)
+            && position.label.as_ref().is_none_or(|label| {
+                label.is_signed(host) && self.may_grant(ring, from, Some(label.by))
+            })
+            && position
+                .census
+                .as_ref()
+                .is_none_or(|census| census.is_signed(host));
+        if !is_signed {
+            cx.fault("a position that its keeper did not sign");
+            return None;
+        }
+        Some(position)
+    }
+
+    /// Someone says I am dead, or elsewhere: I say it anew, louder (HEALING.md, R6).
+    pub(super) fn refute(&mut self, cx: &mut Cx<'_>) {
+        let (Some(record), Some(seat)) = (self.record.clone(), self.seat()) else {
+            return;
+        };
+        let told = self
+            .own
+            .record(cx.me())
+            .cloned()
+            .unwrap_or_else(|| record.clone());
+        if told == record {
+            return;
+        }
+        self.incarnation = self.incarnation.max(told.incarnation) + 1;
+        let record = Member::signed(
+            cx.host(),
+            cx.me(),
+            self.incarnation,
+            Some(seat),
+            record.proof.clone(),
+        );
+        self.own.merge_member(cx.host(), record.clone(), cx.now);
+        self.record = Some(record.clone());
+        let position: Vec<_> = self
+            .own
+            .position(seat.position)
+            .cloned()
+            .into_iter()
+            .collect();
+        for peer in self.wanted_links(cx.me()) {
+            self.send_records(cx, peer, seat.ring, vec![record.clone()], position.clone());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What members of a position do for its ring and its branch: counting the branch, and, as keepers,
+//! handing out coordinates.
+
+use std::time::Duration;
+
+use ringweave_ids::{Signature, Time};
+
+use super::{
+    Census, Cx, Label, Phase, Polyring, Position, PositionId, Ring, Seat, Timer, has_passed,
+    ring::{head, mix},
+};
+
+/// A branch's count is published at most this often.
+const CENSUS: Duration = Duration::from_secs(3);
+
+/// When the branch was last counted, and whether it will be again.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    counted: Option<Time>,
+    is_armed: bool,
+}
+
+impl Polyring {
+    /// Publishes how many peers live at and below my position, in steps, and not too often.
+    pub(super) fn count(&mut self, cx: &mut Cx<'_>) {
+        let (Some(seat), true) = (self.seat(), self.phase == Phase::Placed) else {
+            return;
+        };
+        if !self.is_leader(cx) {
+            return;
+        }
+        let mates = self.own.members_of(seat.position).count() as u32;
+        let population = self
+            .below
+            .staffed()
+            .map(Position::population)
+            .fold(mates, u32::saturating_add);
+        let Some(position) = self.own.position(seat.position) else {
+            return;
+        };
+        let last = position.population();
+        let is_step = population != last
+            && (population.min(last) < 8 || population.abs_diff(last) * 4 >= last);
+        if !is_step {
+            return;
+        }
+        if self
+            .counting
+            .counted
+            .is_some_and(|last| !has_passed(cx.now, last, CENSUS))
+        {
+            if !std::mem::replace(&mut self.counting.is_armed, true) {
+                cx.after(CENSUS, Timer::Census);
+            }
+            return;
+        }
+        self.counting.counted = Some(cx.now);
+        let version = position.census.as_ref().map_or(0, |census| census.version) + 1;
+        let census = Census {
+            seat,
+            population,
+            version,
+            by: cx.me(),
+            signature: Signature([0; 64]),
+        };
+        let counted = Position {
+            census: Some(census.sign(cx.host())),
+            ..position.clone()
+        };
+        self.own.merge_position(counted.clone(), cx.now);
+        let parents = self.above.members_of(seat.ring).map(|record| record.peer);
+        let told: Vec<_> = parents
+            .chain(self.living_peers(&self.own, cx.me()))
+            .collect();
+        for peer in told {
+            self.send_records(cx, peer, seat.ring, Vec::new(), vec![counted.clone()]);
+        }
+    }
+
+    pub(super) fn on_census(&mut self, cx: &mut Cx<'_>) {
+        self.counting.is_armed = false;
+        self.count(cx);
+    }
+
+    /// As a keeper: a coordinate given twice stays with the larger branch, else the smaller id; the
+    /// others get a free one (HEALING.md, rule 8).
+    pub(super) fn relabel(&mut self, cx: &mut Cx<'_>) {
+        let keeps_own = self.own.id == PositionId::CENTER && self.keeper(cx) == Some(cx.me());
+        let rings = [
+            keeps_own.then_some(self.own.id),
+            self.is_leader(cx).then_some(self.below.id),
+        ];
+        for id in rings.into_iter().flatten() {
+            let Some(ring) = self.ring(id) else { continue };
+            let mut staffed: Vec<_> = ring.staffed().collect();
+            staffed
+                .sort_by_key(|it| (it.coordinate(), std::cmp::Reverse(it.population()), it.id()));
+            let doubled = staffed
+                .windows(2)
+                .find(|pair| pair[0].coordinate() == pair[1].coordinate());
+            let Some(position) = doubled.map(|pair| pair[1].clone()) else {
+                continue;
+            };
+            let label = Label {
+                seat: Seat {
+                    ring: id,
+                    position: position.id(),
+                },
+                coordinate: self.free_coordinate(cx, ring),
+                version: position.version() + 1,
+                by: cx.me(),
+                signature: Signature([0; 64]),
+            };
+            let relabelled = Position {
+                label: Some(label.sign(cx.host())),
+                ..position
+            };
+            let mut told = self.living_peers(ring, cx.me());
+            if id == self.own.id {
+                told.extend(self.living_peers(&self.below, cx.me()));
+            }
+            for peer in told {
+                self.send_records(cx, peer, id, Vec::new(), vec![relabelled.clone()]);
+            }
+            if let Some(ring) = self.ring_mut(id) {
+                ring.merge_position(relabelled, cx.now);
+            }
+            // One at a time: the next settling finds the next.
+            self.is_dirty = true;
+        }
+    }
+
+    /// Never plainly the lowest free one: the halves of a split would choose the same
+    /// (HEALING.md, rule 7). The window keeps tables small.
+    pub(super) fn free_coordinate(&self, cx: &Cx<'_>, ring: &Ring) -> u32 {
+        let used: Vec<u32> = ring
+            .positions()
+            .map(Position::coordinate)
+            .chain(self.join.held(ring, cx.now).map(|grant| grant.coordinate))
+            .collect();
+        let window = 4 * u32::from(cx.config().ring_size).max(used.len() as u32);
+        let salt = head(&cx.id(cx.me()));
+        let free = (0..window).filter(|coordinate| !used.contains(coordinate));
+        free.min_by_key(|coordinate| mix(salt ^ u64::from(*coordinate)))
+            .expect("the window is four times what is used")
+    }
+}
