@@ -14,7 +14,10 @@ pub(crate) const FLOORS: &[(&str, u8)] = &[
 ];
 
 fn floor(folder: &str) -> Option<u8> {
-    FLOORS.iter().find(|(name, _)| *name == folder).map(|(_, floor)| *floor)
+    FLOORS
+        .iter()
+        .find(|(name, _)| *name == folder)
+        .map(|(_, floor)| *floor)
 }
 
 /// Finds imports that do not point down, and crates without a floor.
@@ -22,7 +25,9 @@ pub(crate) fn check(crates: &[Crate], findings: &mut Vec<String>) {
     for each in crates {
         let name = &each.folder;
         let Some(own) = floor(name) else {
-            findings.push(format!("crates/{name} stands on no floor; give it one in xtask/src/floors.rs"));
+            findings.push(format!(
+                "crates/{name} stands on no floor; give it one in xtask/src/floors.rs"
+            ));
             continue;
         };
         for other in each.inner() {

@@ -16,7 +16,9 @@ fn main() -> ExitCode {
         eprintln!("usage: cargo xtask check");
         return ExitCode::from(2);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace");
     match check(root) {
         Ok(findings) if findings.is_empty() => {
             println!("the house is in order");

@@ -22,13 +22,20 @@ pub(crate) struct Crate {
 impl Crate {
     /// The crates of this workspace that it depends on in any way, by folder.
     pub(crate) fn inner(&self) -> impl Iterator<Item = &str> {
-        self.dependencies.iter().chain(&self.dev_dependencies).filter_map(|name| folder_of(name))
+        self.dependencies
+            .iter()
+            .chain(&self.dev_dependencies)
+            .filter_map(|name| folder_of(name))
     }
 }
 
 /// The folder of a crate of this workspace; nothing for a foreign package.
 pub(crate) fn folder_of(package: &str) -> Option<&str> {
-    if package == "ringweave" { Some(package) } else { package.strip_prefix(PREFIX) }
+    if package == "ringweave" {
+        Some(package)
+    } else {
+        package.strip_prefix(PREFIX)
+    }
 }
 
 /// Reads `crates/*/Cargo.toml`, in order of their names.
@@ -41,9 +48,15 @@ pub(crate) fn read(root: &Path) -> anyhow::Result<Vec<Crate>> {
         if !file.is_file() {
             continue;
         }
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let table: Table = text.parse().with_context(|| format!("parsing {}", file.display()))?;
-        let folder = path.file_name().and_then(|name| name.to_str()).context("a crate's folder has no name")?;
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let table: Table = text
+            .parse()
+            .with_context(|| format!("parsing {}", file.display()))?;
+        let folder = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("a crate's folder has no name")?;
         crates.push(parse(folder, &table));
     }
     crates.sort_by(|a, b| a.folder.cmp(&b.folder));
@@ -51,11 +64,17 @@ pub(crate) fn read(root: &Path) -> anyhow::Result<Vec<Crate>> {
 }
 
 fn parse(folder: &str, table: &Table) -> Crate {
-    let mut parsed =
-        Crate { folder: folder.into(), dependencies: Vec::new(), dev_dependencies: Vec::new() };
+    let mut parsed = Crate {
+        folder: folder.into(),
+        dependencies: Vec::new(),
+        dev_dependencies: Vec::new(),
+    };
     let targets = table.get("target").and_then(Value::as_table);
-    let sections = std::iter::once(table)
-        .chain(targets.into_iter().flat_map(|all| all.values().filter_map(Value::as_table)));
+    let sections = std::iter::once(table).chain(
+        targets
+            .into_iter()
+            .flat_map(|all| all.values().filter_map(Value::as_table)),
+    );
     for section in sections {
         collect(section, "dependencies", &mut parsed.dependencies);
         collect(section, "build-dependencies", &mut parsed.dependencies);
@@ -65,7 +84,12 @@ fn parse(folder: &str, table: &Table) -> Crate {
 }
 
 fn collect(section: &Table, key: &str, names: &mut Vec<String>) {
-    for (name, value) in section.get(key).and_then(Value::as_table).into_iter().flatten() {
+    for (name, value) in section
+        .get(key)
+        .and_then(Value::as_table)
+        .into_iter()
+        .flatten()
+    {
         // A renamed dependency is still the package it names.
         let real = value.get("package").and_then(Value::as_str).unwrap_or(name);
         names.push(real.to_owned());

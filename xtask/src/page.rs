@@ -9,7 +9,11 @@ use crate::manifest::Crate;
 const PAGE: &str = "ARCHITECTURE.md";
 
 /// Compares the page below `root` with the crates.
-pub(crate) fn check(root: &Path, crates: &[Crate], findings: &mut Vec<String>) -> anyhow::Result<()> {
+pub(crate) fn check(
+    root: &Path,
+    crates: &[Crate],
+    findings: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let page = root.join(PAGE);
     let text = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
     compare(&text, crates, findings);
@@ -65,11 +69,17 @@ mod tests {
     #[test]
     fn a_crate_that_is_gone_is_found() {
         let found = findings("crates/ids, crates/attic", &["ids"]);
-        assert_eq!(found, ["ARCHITECTURE.md names crates/attic, which does not exist"]);
+        assert_eq!(
+            found,
+            ["ARCHITECTURE.md names crates/attic, which does not exist"]
+        );
     }
 
     #[test]
     fn a_crate_that_is_not_told_of_is_found() {
-        assert_eq!(findings("crates/ids", &["ids", "net"]), ["ARCHITECTURE.md does not tell of crates/net"]);
+        assert_eq!(
+            findings("crates/ids", &["ids", "net"]),
+            ["ARCHITECTURE.md does not tell of crates/net"]
+        );
     }
 }

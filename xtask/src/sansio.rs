@@ -39,43 +39,95 @@ const PACKAGES: &[&str] = &[
 
 /// What their source must not name, with what to use instead. A path bans all below it.
 const BANNED: &[(&str, &str)] = &[
-    ("std::time::Instant", "time is an argument: ringweave_ids::Time"),
-    ("std::time::SystemTime", "time is an argument: ringweave_ids::Time"),
-    ("std::time::UNIX_EPOCH", "time is an argument: ringweave_ids::Time"),
-    ("std::thread", "a machine has no threads; its host drives it"),
-    ("std::net", "sockets and addresses are the host's; peers are handles"),
+    (
+        "std::time::Instant",
+        "time is an argument: ringweave_ids::Time",
+    ),
+    (
+        "std::time::SystemTime",
+        "time is an argument: ringweave_ids::Time",
+    ),
+    (
+        "std::time::UNIX_EPOCH",
+        "time is an argument: ringweave_ids::Time",
+    ),
+    (
+        "std::thread",
+        "a machine has no threads; its host drives it",
+    ),
+    (
+        "std::net",
+        "sockets and addresses are the host's; peers are handles",
+    ),
     ("std::os", "a machine knows no operating system"),
     ("std::fs", "the disk is the host's"),
     ("std::env", "settings are arguments: the overlay's Config"),
     ("std::process", "a machine starts and ends no processes"),
-    ("std::random", "chance is an argument: ringweave_ids::Random"),
-    ("std::hash::RandomState", "chance is an argument: ringweave_ids::Random"),
-    ("std::collections::hash_map::RandomState", "chance is an argument: ringweave_ids::Random"),
-    ("std::collections::hash_map::DefaultHasher", "its result may change with the compiler: blake3"),
-    ("std::hash::DefaultHasher", "its result may change with the compiler: blake3"),
-    ("std::sync::mpsc", "nothing is shared; outputs go into the host's buffer"),
+    (
+        "std::random",
+        "chance is an argument: ringweave_ids::Random",
+    ),
+    (
+        "std::hash::RandomState",
+        "chance is an argument: ringweave_ids::Random",
+    ),
+    (
+        "std::collections::hash_map::RandomState",
+        "chance is an argument: ringweave_ids::Random",
+    ),
+    (
+        "std::collections::hash_map::DefaultHasher",
+        "its result may change with the compiler: blake3",
+    ),
+    (
+        "std::hash::DefaultHasher",
+        "its result may change with the compiler: blake3",
+    ),
+    (
+        "std::sync::mpsc",
+        "nothing is shared; outputs go into the host's buffer",
+    ),
     ("rand", "chance is an argument: ringweave_ids::Random"),
     ("getrandom", "chance is an argument: ringweave_ids::Random"),
     ("tokio", "a machine has no runtime; its host drives it"),
     ("async_std", "a machine has no runtime; its host drives it"),
     ("futures", "a machine has no runtime; its host drives it"),
-    ("futures_util", "a machine has no runtime; its host drives it"),
+    (
+        "futures_util",
+        "a machine has no runtime; its host drives it",
+    ),
 ];
 
 /// Finds what the sans-IO crates below `root` must not know.
-pub(crate) fn check(root: &Path, crates: &[Crate], findings: &mut Vec<String>) -> anyhow::Result<()> {
+pub(crate) fn check(
+    root: &Path,
+    crates: &[Crate],
+    findings: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let mut bans: Option<String> = None;
-    for each in crates.iter().filter(|each| CRATES.contains(&each.folder.as_str())) {
+    for each in crates
+        .iter()
+        .filter(|each| CRATES.contains(&each.folder.as_str()))
+    {
         packages(each, findings);
         let folder = root.join("crates").join(&each.folder);
         let file = folder.join("clippy.toml");
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         if bans.get_or_insert_with(|| text.clone()) != &text {
-            findings.push(format!("crates/{}/clippy.toml differs from its copies", each.folder));
+            findings.push(format!(
+                "crates/{}/clippy.toml differs from its copies",
+                each.folder
+            ));
         }
         for file in sources(&folder.join("src"))? {
-            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            let name = file
+                .strip_prefix(root)
+                .unwrap_or(&file)
+                .display()
+                .to_string();
             source(&name, &text, findings)?;
         }
     }
@@ -99,7 +151,9 @@ fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+        {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
@@ -117,14 +171,19 @@ fn source(name: &str, text: &str, findings: &mut Vec<String>) -> anyhow::Result<
     let file = syn::parse_file(text).with_context(|| format!("parsing {name}"))?;
     let mut imports = Imports::default();
     imports.visit_file(&file);
-    let mut paths = Paths { aliases: &imports.aliases, found: Vec::new() };
+    let mut paths = Paths {
+        aliases: &imports.aliases,
+        found: Vec::new(),
+    };
     paths.visit_file(&file);
     let mut found = imports.found;
     found.append(&mut paths.found);
     found.sort();
     found.dedup();
     for (line, path, instead) in found {
-        findings.push(format!("{name}:{line}: a sans-IO crate must not use {path}; {instead}"));
+        findings.push(format!(
+            "{name}:{line}: a sans-IO crate must not use {path}; {instead}"
+        ));
     }
     Ok(())
 }
@@ -135,21 +194,33 @@ type Found = (usize, String, &'static str);
 /// The ban that a whole path falls under.
 fn ban(path: &str) -> Option<&'static str> {
     let path = plain(path);
-    let covers = |banned: &str| path.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    BANNED.iter().find(|(banned, _)| covers(banned)).map(|(_, instead)| *instead)
+    let covers = |banned: &str| {
+        path.strip_prefix(banned)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    BANNED
+        .iter()
+        .find(|(banned, _)| covers(banned))
+        .map(|(_, instead)| *instead)
 }
 
 /// The ban that a glob import of everything in `module` would bring in.
 fn ban_below(module: &str) -> Option<&'static str> {
     let module = format!("{}::", plain(module));
-    BANNED.iter().find(|(banned, _)| banned.starts_with(&module)).map(|(_, instead)| *instead)
+    BANNED
+        .iter()
+        .find(|(banned, _)| banned.starts_with(&module))
+        .map(|(_, instead)| *instead)
 }
 
 /// The path without a leading `::`, and with `core` and `alloc` as their re-exports in `std`.
 fn plain(path: &str) -> String {
     let path = path.trim_start_matches("::");
     for crate_name in ["core", "alloc"] {
-        if let Some(rest) = path.strip_prefix(crate_name).filter(|rest| rest.starts_with("::")) {
+        if let Some(rest) = path
+            .strip_prefix(crate_name)
+            .filter(|rest| rest.starts_with("::"))
+        {
             return format!("std{rest}");
         }
     }
@@ -165,18 +236,32 @@ struct Imports {
 
 impl Imports {
     fn tree(&mut self, prefix: &str, tree: &UseTree) {
-        let join = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}::{name}") };
+        let join = |name: &str| {
+            if prefix.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{prefix}::{name}")
+            }
+        };
         let line = tree.span().start().line;
         match tree {
             UseTree::Path(path) => self.tree(&join(&path.ident.to_string()), &path.tree),
             UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(prefix, item)),
-            UseTree::Name(name) if name.ident == "self" => self.name(line, prefix.to_owned(), last(prefix)),
-            UseTree::Name(name) => self.name(line, join(&name.ident.to_string()), &name.ident.to_string()),
+            UseTree::Name(name) if name.ident == "self" => {
+                self.name(line, prefix.to_owned(), last(prefix))
+            }
+            UseTree::Name(name) => {
+                self.name(line, join(&name.ident.to_string()), &name.ident.to_string())
+            }
             UseTree::Rename(rename) if rename.ident == "self" => {
                 self.name(line, prefix.to_owned(), &rename.rename.to_string());
             }
             UseTree::Rename(rename) => {
-                self.name(line, join(&rename.ident.to_string()), &rename.rename.to_string());
+                self.name(
+                    line,
+                    join(&rename.ident.to_string()),
+                    &rename.rename.to_string(),
+                );
             }
             UseTree::Glob(_) => {
                 if let Some(instead) = ban(prefix).or_else(|| ban_below(prefix)) {
@@ -212,10 +297,15 @@ struct Paths<'a> {
 
 impl Paths<'_> {
     fn path(&mut self, line: usize, path: &str) {
-        let (first, rest) = path.split_once("::").map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let (first, rest) = path
+            .split_once("::")
+            .map_or((path, None), |(first, rest)| (first, Some(rest)));
         // A name on its own was judged where it was imported.
         let Some(rest) = rest else { return };
-        let whole = self.aliases.get(first).map_or_else(|| path.to_owned(), |full| format!("{full}::{rest}"));
+        let whole = self
+            .aliases
+            .get(first)
+            .map_or_else(|| path.to_owned(), |full| format!("{full}::{rest}"));
         if let Some(instead) = ban(&whole) {
             self.found.push((line, whole, instead));
         }
@@ -224,7 +314,11 @@ impl Paths<'_> {
 
 impl<'ast> Visit<'ast> for Paths<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let names: Vec<_> = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
         self.path(path.span().start().line, &names.join("::"));
         visit::visit_path(self, path);
     }
@@ -232,8 +326,16 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     /// A macro's words are no syntax tree: its runs of `name::name` are looked at instead.
     fn visit_macro(&mut self, of: &'ast Macro) {
         let line = of.span().start().line;
-        let text: String = of.tokens.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        for run in text.replace(" :: ", "::").split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        let text: String = of
+            .tokens
+            .to_string()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        for run in text
+            .replace(" :: ", "::")
+            .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+        {
             self.path(line, run.trim_matches(':'));
         }
         visit::visit_macro(self, of);
@@ -294,8 +396,10 @@ mod tests {
         let text = "use std::fmt;\n\nfn f() { std::thread::yield_now(); }";
         assert_eq!(
             found(text),
-            ["lib.rs:3: a sans-IO crate must not use std::thread::yield_now; \
-              a machine has no threads; its host drives it"]
+            [
+                "lib.rs:3: a sans-IO crate must not use std::thread::yield_now; \
+              a machine has no threads; its host drives it"
+            ]
         );
     }
 
@@ -319,7 +423,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("crates/ids");
         fs::create_dir_all(folder.join("src/deep")).unwrap();
-        fs::write(folder.join("Cargo.toml"), "[dependencies]\ntokio = \"1\"\nringweave-net = \"1\"\n").unwrap();
+        fs::write(
+            folder.join("Cargo.toml"),
+            "[dependencies]\ntokio = \"1\"\nringweave-net = \"1\"\n",
+        )
+        .unwrap();
         fs::write(folder.join("clippy.toml"), "").unwrap();
         fs::write(folder.join("src/lib.rs"), "mod deep;\n").unwrap();
         fs::write(folder.join("src/deep/mod.rs"), "use std::net::UdpSocket;\n").unwrap();
@@ -332,7 +440,10 @@ mod tests {
             "may not depend on tokio",
             "crates/ids/src/deep/mod.rs:1",
         ] {
-            assert!(findings.contains(part), "{part} is missing from\n{findings}");
+            assert!(
+                findings.contains(part),
+                "{part} is missing from\n{findings}"
+            );
         }
     }
 }

@@ -4,6 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 
+/// The heading of the options that every command takes.
+const EVERYWHERE: &str = "Everywhere";
+
 /// Peers that organise themselves into rings and carry each other's messages.
 #[derive(Debug, Parser)]
 #[command(
@@ -18,17 +21,18 @@ Examples:
   ringweave send k3v7q2m4xz 'hello'          send to a peer by the first letters of its PeerId
   ringweave --data /tmp/b listen             hear what comes to the peer of that directory
 
+Options of `up` and of every command are also read from the environment: RINGWEAVE_RING_SIZE.
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 no route or no running peer, 5 denied, 6 timeout."
 )]
 pub(crate) struct Cli {
     /// The peer's data directory [default: by XDG, ~/.local/share/ringweave]
-    #[arg(long, global = true, env = "RINGWEAVE_DATA", value_name = "DIR")]
+    #[arg(long, global = true, env = "RINGWEAVE_DATA", hide_env = true, help_heading = EVERYWHERE, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// A file of settings in TOML [default: by XDG, ~/.config/ringweave/config.toml, if it exists]
-    #[arg(long, global = true, env = "RINGWEAVE_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "RINGWEAVE_CONFIG", hide_env = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON object, or one a line for streams
-    #[arg(long, global = true, env = "RINGWEAVE_JSON", value_parser = BoolishValueParser::new())]
+    #[arg(long, global = true, env = "RINGWEAVE_JSON", hide_env = true, help_heading = EVERYWHERE, value_parser = BoolishValueParser::new())]
     pub(crate) json: bool,
     /// What to do.
     #[command(subcommand)]
@@ -110,6 +114,7 @@ pub(crate) struct UpArgs {
     #[arg(
         long,
         env = "RINGWEAVE_JOIN",
+        hide_env = true,
         hide_env_values = true,
         value_name = "INVITE"
     )]
@@ -118,37 +123,43 @@ pub(crate) struct UpArgs {
     #[arg(
         long,
         env = "RINGWEAVE_LISTEN",
+        hide_env = true,
         value_name = "ADDR",
         value_delimiter = ','
     )]
     pub(crate) listen: Vec<SocketAddr>,
     /// Serve the local HTTP interface here [default: 127.0.0.1:0, any port]
-    #[arg(long, env = "RINGWEAVE_API", value_name = "ADDR")]
+    #[arg(long, env = "RINGWEAVE_API", hide_env = true, value_name = "ADDR")]
     pub(crate) api: Option<SocketAddr>,
     /// A name that others may call this peer by
-    #[arg(long, env = "RINGWEAVE_NAME", value_name = "NAME")]
+    #[arg(long, env = "RINGWEAVE_NAME", hide_env = true, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Where this peer belongs, from the outside in: /eu/dk/copenhagen
-    #[arg(long, env = "RINGWEAVE_LABEL", value_name = "LABEL")]
+    #[arg(long, env = "RINGWEAVE_LABEL", hide_env = true, value_name = "LABEL")]
     pub(crate) label: Option<String>,
     /// How peers of a new network arrange themselves: polyring
-    #[arg(long, env = "RINGWEAVE_TOPOLOGY", value_name = "TOPOLOGY")]
+    #[arg(
+        long,
+        env = "RINGWEAVE_TOPOLOGY",
+        hide_env = true,
+        value_name = "TOPOLOGY"
+    )]
     pub(crate) topology: Option<String>,
     /// Most positions in a ring of a new network [default: 32]
-    #[arg(long, env = "RINGWEAVE_RING_SIZE", value_name = "N")]
+    #[arg(long, env = "RINGWEAVE_RING_SIZE", hide_env = true, value_name = "N")]
     pub(crate) ring_size: Option<u32>,
     /// Members of a position with children [default: 1]
-    #[arg(long, env = "RINGWEAVE_CLUSTER", value_name = "N")]
+    #[arg(long, env = "RINGWEAVE_CLUSTER", hide_env = true, value_name = "N")]
     pub(crate) cluster: Option<u32>,
     /// Where newcomers of a new network go: balanced, nearest, labelled [default: balanced]
-    #[arg(long, env = "RINGWEAVE_POLICY", value_name = "POLICY")]
+    #[arg(long, env = "RINGWEAVE_POLICY", hide_env = true, value_name = "POLICY")]
     pub(crate) policy: Option<String>,
     /// Only who holds an invite with a secret may join the new network
-    #[arg(long, env = "RINGWEAVE_CLOSED", value_parser = BoolishValueParser::new(), num_args = 0..=1,
+    #[arg(long, env = "RINGWEAVE_CLOSED", hide_env = true, value_parser = BoolishValueParser::new(), num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) closed: Option<bool>,
     /// Find and be found by peers on the local network [default: true]
-    #[arg(long, env = "RINGWEAVE_LAN", value_parser = BoolishValueParser::new(), num_args = 0..=1,
+    #[arg(long, env = "RINGWEAVE_LAN", hide_env = true, value_parser = BoolishValueParser::new(), num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) lan: Option<bool>,
 }
