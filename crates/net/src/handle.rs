@@ -12,6 +12,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::inbox::Inbox;
 use crate::invite::Invite;
 
 /// Calls that may wait for the event loop at once; more callers wait for a place.
@@ -67,13 +68,21 @@ pub enum CallError {
 }
 
 fn explain(failure: &Failure, peer: &str, at: &Option<Guid>) -> String {
-    let place = at.as_ref().map(|at| format!(" (at hop {at})")).unwrap_or_default();
+    let place = at
+        .as_ref()
+        .map(|at| format!(" (at hop {at})"))
+        .unwrap_or_default();
     match failure {
         Failure::NotFound => format!("no peer {peer} in this network{place}"),
         Failure::NoRoute => format!("no route to {peer}{place}; it may be rejoining, try again"),
-        Failure::Refused => format!("{peer} refused the message{place}: its inbox is full or it restarted"),
+        Failure::Refused => {
+            format!("{peer} refused the message{place}: its inbox is full or it restarted")
+        }
         Failure::Timeout => format!("no answer from {peer} within the deadline"),
-        Failure::TooLarge => format!("the payload is over the limit of {} bytes", ringweave_node::MAX_PAYLOAD),
+        Failure::TooLarge => format!(
+            "the payload is over the limit of {} bytes",
+            ringweave_node::MAX_PAYLOAD
+        ),
     }
 }
 
@@ -124,17 +133,6 @@ pub struct Received {
     /// What it carries.
     #[serde(skip)]
     pub payload: Bytes,
-}
-
-/// Messages for the application. Dropping it leaves further ones in the inbox.
-#[derive(Debug)]
-pub struct Inbox(pub(crate) mpsc::Receiver<Received>);
-
-impl Inbox {
-    /// The next message; nothing once the peer has stopped.
-    pub async fn recv(&mut self) -> Option<Received> {
-        self.0.recv().await
-    }
 }
 
 /// What happens at a peer, for those who watch.
@@ -268,7 +266,11 @@ pub struct TreePeer {
 #[derive(Debug)]
 pub(crate) enum Request {
     Send(PeerRef, Bytes, Answer<Delivery>),
-    Multicast(Vec<PeerRef>, Bytes, oneshot::Sender<Vec<Result<Delivery, CallError>>>),
+    Multicast(
+        Vec<PeerRef>,
+        Bytes,
+        oneshot::Sender<Vec<Result<Delivery, CallError>>>,
+    ),
     Broadcast(Option<Guid>, Bytes, Answer<Spread>),
     Trace(PeerRef, Answer<Vec<TracedHop>>),
     Resolve(PeerRef, Answer<PeerId>),
@@ -293,7 +295,8 @@ impl Handle {
     /// # Errors
     /// Every way in which it was not delivered.
     pub async fn send(&self, to: PeerRef, payload: Bytes) -> Result<Delivery, CallError> {
-        self.ask(|answer| Request::Send(to, payload, answer)).await?
+        self.ask(|answer| Request::Send(to, payload, answer))
+            .await?
     }
 
     /// Sends to several peers along one tree; the results stand in the order of `to`.
@@ -305,15 +308,21 @@ impl Handle {
         to: Vec<PeerRef>,
         payload: Bytes,
     ) -> Result<Vec<Result<Delivery, CallError>>, CallError> {
-        self.ask(|answer| Request::Multicast(to, payload, answer)).await
+        self.ask(|answer| Request::Multicast(to, payload, answer))
+            .await
     }
 
     /// Sends to everyone, or to everyone at or below a GUID, and waits for how far it got.
     ///
     /// # Errors
     /// If the payload is too large or the GUID has no holder.
-    pub async fn broadcast(&self, below: Option<Guid>, payload: Bytes) -> Result<Spread, CallError> {
-        self.ask(|answer| Request::Broadcast(below, payload, answer)).await?
+    pub async fn broadcast(
+        &self,
+        below: Option<Guid>,
+        payload: Bytes,
+    ) -> Result<Spread, CallError> {
+        self.ask(|answer| Request::Broadcast(below, payload, answer))
+            .await?
     }
 
     /// The way to a peer, this peer first.
@@ -383,9 +392,15 @@ impl Handle {
         let _ = self.ask(Request::Leave).await;
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, CallError> {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, CallError> {
         let (answer, told) = oneshot::channel();
-        self.requests.send(request(answer)).await.map_err(|_| CallError::Stopped)?;
+        self.requests
+            .send(request(answer))
+            .await
+            .map_err(|_| CallError::Stopped)?;
         told.await.map_err(|_| CallError::Stopped)
     }
 }

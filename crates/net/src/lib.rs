@@ -1,1 +1,42 @@
-//! net
+//! Real peers: QUIC connections (iroh), one event loop per peer, identity and memory on disk.
+//!
+//! ```text
+//! Handle ──requests──> event loop ──> Node (router, services, overlay; sans-IO)
+//!                        │    ↑
+//!                        ↓    │ batches, beats, knocks
+//!                      links (QUIC), one to each neighbour
+//! ```
+//!
+//! Nothing here contacts anybody but the peers that an invite, the disk, the local network or the
+//! network itself named. No relay, no name server and no port mapper is used unless asked for.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod book;
+mod card;
+mod event;
+mod gate;
+mod handle;
+mod home;
+mod hub;
+mod inbox;
+mod invite;
+mod lan;
+mod link;
+mod memory;
+mod network;
+mod peer;
+mod seen;
+
+pub use gate::Parting;
+pub use handle::{
+    CallError, Counters, Delivery, Handle, PeerEvent, PeerInfo, PeerRef, Received, Spread, Status,
+    TracedHop, Tree, TreePeer,
+};
+pub use home::{HomeError, VERSION as DATA_VERSION};
+pub use inbox::Inbox;
+pub use invite::{Invite, InviteContact, InviteError, MAX_ADDRESSES, MAX_CONTACTS};
+pub use network::{
+    MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, Topology, WordError,
+};
+pub use peer::{Data, Entrance, Settings, StartError, start};

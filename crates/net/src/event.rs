@@ -1,0 +1,51 @@
+//! What the tasks of a peer tell its event loop.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use iroh::endpoint::{Connection, SendStream};
+use ringweave_ids::{Peer, PeerId};
+use ringweave_node::Lane;
+
+use crate::{
+    gate::{Hello, Turned},
+    link::{Credit, LinkId},
+};
+
+/// Events that may wait for the loop; their senders wait for a place.
+pub(crate) const EVENTS: usize = 1_024;
+
+/// One event.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Bytes came on a link.
+    Batch {
+        /// On which.
+        link: LinkId,
+        /// From which stream.
+        lane: Lane,
+        /// All that has arrived, from a frame's first byte on.
+        bytes: BytesMut,
+        /// To be given back with what is left of the bytes.
+        credit: Credit,
+    },
+    /// Little waits in a link's message queue.
+    Low(LinkId),
+    /// A link's connection is gone.
+    Gone(LinkId),
+    /// A dial has ended.
+    Dialled {
+        /// Whom.
+        peer: Peer,
+        /// Which dial.
+        stamp: u64,
+        /// A connection whose greetings are exchanged, or why not.
+        result: Result<Box<(Connection, Hello)>, Turned>,
+    },
+    /// A stranger connected and passed the gate; it waits for an answer.
+    Knocked(Box<(Connection, Hello, SendStream)>),
+    /// The local network knows a peer of this network.
+    Found(PeerId, Vec<SocketAddr>),
+    /// The application took messages out of its inbox.
+    Taken,
+}

@@ -1,0 +1,169 @@
+//! Messages on their way from the event loop to the application.
+//!
+//! The shelf keeps what nobody has fetched; the node bounds it by refusing more than its inbox
+//! holds. A listener fetches many at once and tells the loop what it took.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use ringweave_node::Message;
+use tokio::sync::{Notify, mpsc};
+
+use crate::{event::Event, handle::Received};
+
+/// Most messages a listener fetches at once; they go back if it is dropped.
+const FETCH: usize = 256;
+
+#[derive(Debug, Default)]
+struct Stock {
+    messages: VecDeque<Received>,
+    taken: (usize, usize),
+    /// Which listener is served; an earlier one hears the end.
+    listener: u64,
+    is_closed: bool,
+    /// Whether the loop has been told that something was taken.
+    is_reported: bool,
+}
+
+/// The application's messages.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    stock: Mutex<Stock>,
+    ready: Notify,
+    report: mpsc::Sender<Event>,
+}
+
+impl Shelf {
+    pub(crate) fn new(report: mpsc::Sender<Event>) -> Arc<Self> {
+        Arc::new(Self {
+            stock: Mutex::default(),
+            ready: Notify::new(),
+            report,
+        })
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+
+    /// Puts a message on the shelf.
+    pub(crate) fn put(&self, message: Message) {
+        let Message {
+            kind,
+            from,
+            sequence,
+            payload,
+            hops,
+        } = message;
+        self.stock().messages.push_back(Received {
+            kind,
+            from,
+            seq: sequence,
+            hops,
+            payload,
+        });
+        self.ready.notify_one();
+    }
+
+    /// Messages and payload bytes taken since the last call.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        let mut stock = self.stock();
+        stock.is_reported = false;
+        std::mem::take(&mut stock.taken)
+    }
+
+    /// No message follows.
+    pub(crate) fn close(&self) {
+        self.stock().is_closed = true;
+        self.ready.notify_waiters();
+        self.ready.notify_one();
+    }
+
+    /// A new listener; the one before hears the end.
+    pub(crate) fn listen(self: &Arc<Self>) -> Inbox {
+        let mut stock = self.stock();
+        stock.listener += 1;
+        let number = stock.listener;
+        drop(stock);
+        self.ready.notify_waiters();
+        self.ready.notify_one();
+        Inbox {
+            shelf: Arc::clone(self),
+            number,
+            fetched: VecDeque::new(),
+        }
+    }
+}
+
+/// Messages for the application. Dropping it leaves those it did not return in the inbox.
+#[derive(Debug)]
+pub struct Inbox {
+    shelf: Arc<Shelf>,
+    number: u64,
+    fetched: VecDeque<Received>,
+}
+
+impl Inbox {
+    /// The next message; nothing once the peer has stopped, or another listener has taken over.
+    pub async fn recv(&mut self) -> Option<Received> {
+        loop {
+            if let Some(message) = self.fetched.pop_front() {
+                return Some(message);
+            }
+            // Asked for before looking, so that nothing is missed in between.
+            let ready = self.shelf.ready.notified();
+            let is_first = {
+                let mut stock = self.shelf.stock();
+                if stock.listener != self.number {
+                    None
+                } else if stock.messages.is_empty() {
+                    if stock.is_closed {
+                        return None;
+                    }
+                    Some(false)
+                } else {
+                    let count = stock.messages.len().min(FETCH);
+                    self.fetched.extend(stock.messages.drain(..count));
+                    let bytes: usize = self
+                        .fetched
+                        .iter()
+                        .map(|message| message.payload.len())
+                        .sum();
+                    stock.taken.0 += count;
+                    stock.taken.1 += bytes;
+                    Some(!std::mem::replace(&mut stock.is_reported, true))
+                }
+            };
+            match is_first {
+                None => {
+                    // A permit meant for the one who took over must not end here.
+                    self.shelf.ready.notify_one();
+                    return None;
+                }
+                Some(true) => {
+                    // Where there is no place for the event, the loop's next tick looks by itself.
+                    if self.shelf.report.try_send(Event::Taken).is_err() {
+                        self.shelf.stock().is_reported = false;
+                    }
+                }
+                Some(false) if self.fetched.is_empty() => ready.await,
+                Some(false) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut stock = self.shelf.stock();
+        while let Some(message) = self.fetched.pop_back() {
+            stock.messages.push_front(message);
+        }
+        drop(stock);
+        self.shelf.ready.notify_one();
+    }
+}

@@ -1,0 +1,206 @@
+//! What a peer remembers on disk: its network, its last life, and whom it met where.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase as _, TableDefinition};
+use ringweave_ids::{PeerId, wire};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    home::HomeError,
+    network::{Network, Secret},
+};
+
+/// Everything is one small record under one key: it is always written as a whole.
+const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("peer");
+const KEY: &str = "memory 1";
+/// Peers remembered.
+pub(crate) const PEERS: usize = 256;
+/// 256 peers with the largest cards and hints.
+const CAP: usize = 512 * 1024;
+/// The record is small; the cache of the database need not be its default gigabyte.
+const CACHE: usize = 1024 * 1024;
+
+/// A peer that was met.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Met {
+    pub(crate) id: PeerId,
+    /// Its signed card, if it gave one.
+    pub(crate) card: Bytes,
+    /// Addresses nobody signed.
+    pub(crate) hints: Vec<SocketAddr>,
+}
+
+/// What a peer remembers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    pub(crate) network: Network,
+    pub(crate) secret: Option<Secret>,
+    /// The last life's number.
+    pub(crate) incarnation: u64,
+    /// Most recently met first, at most [`PEERS`].
+    pub(crate) met: Vec<Met>,
+}
+
+/// Where the memory is kept: a file, or nowhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Option<(Arc<Database>, PathBuf)>);
+
+impl Store {
+    /// A store that forgets.
+    pub(crate) const fn nowhere() -> Self {
+        Self(None)
+    }
+
+    /// Opens the file, making it if there is none.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, HomeError> {
+        let database = Database::builder().set_cache_size(CACHE).create(&path);
+        match database {
+            Ok(database) => Ok(Self(Some((Arc::new(database), path)))),
+            Err(error) => Err(HomeError::State {
+                path,
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    /// What was remembered, if anything.
+    pub(crate) fn load(&self) -> Result<Option<Memory>, HomeError> {
+        let Some((database, path)) = &self.0 else {
+            return Ok(None);
+        };
+        let bytes = read(database).map_err(|error| HomeError::State {
+            path: path.clone(),
+            why: error.to_string(),
+        })?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let memory: Memory = wire::decode(&bytes, CAP).map_err(|error| HomeError::State {
+            path: path.clone(),
+            why: error.to_string(),
+        })?;
+        if memory.network.is_genuine() {
+            Ok(Some(memory))
+        } else {
+            Err(HomeError::State {
+                path: path.clone(),
+                why: "its network's signature is wrong".into(),
+            })
+        }
+    }
+
+    /// Remembers; returns when it is on the disk.
+    pub(crate) fn save(&self, memory: &Memory) -> Result<(), HomeError> {
+        let Some((database, path)) = &self.0 else {
+            return Ok(());
+        };
+        let failed = |why: String| HomeError::State {
+            path: path.clone(),
+            why,
+        };
+        let bytes = wire::encode(memory, CAP).map_err(|error| failed(error.to_string()))?;
+        write(database, &bytes).map_err(|error| failed(error.to_string()))
+    }
+}
+
+fn read(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
+    let transaction = database.begin_read()?;
+    match transaction.open_table(TABLE) {
+        Ok(table) => Ok(table.get(KEY)?.map(|value| value.value().to_vec())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write(database: &Database, bytes: &[u8]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(TABLE)?.insert(KEY, bytes)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The number of a new life: later than the last one, even if the clock went back.
+pub(crate) fn incarnation(last: u64) -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |span| span.as_millis());
+    u64::try_from(now)
+        .unwrap_or(u64::MAX)
+        .max(last.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use iroh::SecretKey;
+
+    use super::*;
+    use crate::network::Shape;
+
+    #[test]
+    fn what_was_saved_is_there_after_a_restart() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("state.redb");
+        let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+        let met = Met {
+            id: PeerId::from_bytes([3; 32]),
+            card: Bytes::from_static(b"card"),
+            hints: Vec::new(),
+        };
+        let memory = Memory {
+            network,
+            secret: None,
+            incarnation: 7,
+            met: vec![met],
+        };
+        let store = Store::open(path.clone()).unwrap();
+        assert!(store.load().unwrap().is_none());
+        store.save(&memory).unwrap();
+        drop(store);
+        let read = Store::open(path).unwrap().load().unwrap().unwrap();
+        assert_eq!(
+            (read.incarnation, read.met[0].id),
+            (7, PeerId::from_bytes([3; 32]))
+        );
+        assert_eq!(read.network, memory.network);
+    }
+
+    #[test]
+    fn the_fullest_memory_fits() {
+        let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+        let met = Met {
+            id: PeerId::from_bytes([3; 32]),
+            card: Bytes::from(vec![0; crate::card::CARD_CAP]),
+            hints: vec!["[2001:db8::1]:65535".parse().unwrap(); crate::card::ADDRESSES],
+        };
+        let memory = Memory {
+            network,
+            secret: None,
+            incarnation: u64::MAX,
+            met: vec![met; PEERS],
+        };
+        assert!(wire::encode(&memory, CAP).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_no_memory_is_refused_and_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("state.redb");
+        std::fs::write(&path, vec![7; 8_192]).unwrap();
+        assert!(matches!(
+            Store::open(path.clone()),
+            Err(HomeError::State { .. })
+        ));
+        assert_eq!(std::fs::read(path).unwrap(), vec![7; 8_192]);
+    }
+
+    #[test]
+    fn a_new_life_is_later_than_the_last() {
+        assert!(incarnation(u64::MAX - 5) > u64::MAX - 5);
+        assert!(incarnation(0) > 1_500_000_000_000);
+    }
+}

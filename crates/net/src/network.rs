@@ -1,0 +1,407 @@
+//! A network's configuration: one object, signed with the network's key, that all its peers agree on.
+//!
+//! The network's id *is* that public key. The object travels in invites and is compared in every
+//! handshake, so two peers never disagree about the shape of their rings.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::BASE32_NOPAD;
+use iroh::{PublicKey, SecretKey};
+use ringweave_ids::{Signature, wire};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Sets signatures over a network's configuration apart from all others.
+const DOMAIN: &[u8] = b"ringweave network 1|";
+/// Sets the commitment to an admission secret apart from proofs made with it.
+const COMMITMENT: &str = "ringweave 2026 admission commitment";
+
+/// Largest ring a network may ask for: every peer holds a connection to each of its ring.
+pub const MAX_RING: u32 = 1_024;
+/// Most members a position may have.
+pub const MAX_CLUSTER: u32 = 16;
+
+/// How a network's peers arrange themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// Rings around the peers of rings.
+    Polyring,
+}
+
+impl Topology {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Polyring => "polyring",
+        }
+    }
+}
+
+/// Where newcomers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Where the fewest peers are.
+    Balanced,
+    /// Into the branch of their label.
+    Labelled,
+    /// To the ring with the lowest measured round trip.
+    Nearest,
+}
+
+impl Policy {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::Labelled => "labelled",
+            Self::Nearest => "nearest",
+        }
+    }
+}
+
+/// A word that names nothing of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{given:?} is no {kind}: choose one of {choices}")]
+pub struct WordError {
+    kind: &'static str,
+    given: String,
+    choices: &'static str,
+}
+
+impl FromStr for Topology {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match text {
+            "polyring" => Ok(Self::Polyring),
+            _ => Err(WordError {
+                kind: "topology",
+                given: text.into(),
+                choices: "polyring",
+            }),
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        [Self::Balanced, Self::Labelled, Self::Nearest]
+            .into_iter()
+            .find(|policy| policy.name() == text)
+            .ok_or_else(|| WordError {
+                kind: "policy",
+                given: text.into(),
+                choices: "balanced, labelled, nearest",
+            })
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a caller asks of a network's shape: used for a new one, compared with an existing one.
+/// What is not said takes its default, or whatever the network has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// The topology; polyring unless said.
+    pub topology: Option<Topology>,
+    /// Most positions in a ring; 32 unless said.
+    pub ring_size: Option<u32>,
+    /// Members of a position with children; 1 unless said.
+    pub cluster: Option<u32>,
+    /// Where newcomers go; balanced unless said.
+    pub policy: Option<Policy>,
+    /// Whether joining needs an invite with a secret; not unless said.
+    pub closed: Option<bool>,
+}
+
+/// A shape that no network can have, or that the network at hand does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// A number out of its range.
+    #[error("the {setting} of {given} is not between {low} and {high}")]
+    Range {
+        /// Which setting.
+        setting: &'static str,
+        /// Its value.
+        given: u32,
+        /// The least allowed.
+        low: u32,
+        /// The most allowed.
+        high: u32,
+    },
+    /// The network has another value.
+    #[error(
+        "the network's {setting} is {is}, not {wanted}; leave the setting out to take the network's"
+    )]
+    Differs {
+        /// Which setting.
+        setting: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// What the network has.
+        is: String,
+    },
+}
+
+/// What all peers of a network agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Which edition of the object this is; a later one replaces it.
+    pub version: u32,
+    /// How its peers arrange themselves.
+    pub topology: Topology,
+    /// Most positions in a ring.
+    pub ring_size: u32,
+    /// Members of a position with children.
+    pub cluster: u32,
+    /// Where newcomers go.
+    pub policy: Policy,
+    /// In a closed network, what the admission secret must hash to.
+    pub admission: Option<[u8; 32]>,
+}
+
+/// A network: its configuration, its key, and the key's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// What all agree on.
+    pub settled: Settled,
+    /// The network's public key.
+    pub id: [u8; 32],
+    signature: Signature,
+}
+
+/// Lets a peer into a closed network. Never printed, and never sent to a peer that has not proved
+/// that it knows it too.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Secret {
+    /// A new one.
+    pub(crate) fn generate() -> Self {
+        Self(SecretKey::generate().to_bytes())
+    }
+
+    fn commitment(&self) -> [u8; 32] {
+        blake3::derive_key(COMMITMENT, &self.0)
+    }
+}
+
+impl Network {
+    /// A new network of the given shape under `key`; closed if there is a secret.
+    ///
+    /// # Errors
+    /// If the shape is out of range.
+    pub(crate) fn found(
+        key: &SecretKey,
+        shape: &Shape,
+        secret: Option<&Secret>,
+    ) -> Result<Self, ShapeError> {
+        let settled = Settled {
+            version: 1,
+            topology: shape.topology.unwrap_or(Topology::Polyring),
+            ring_size: within("ring size", shape.ring_size.unwrap_or(32), 2, MAX_RING)?,
+            cluster: within("cluster", shape.cluster.unwrap_or(1), 1, MAX_CLUSTER)?,
+            policy: shape.policy.unwrap_or(Policy::Balanced),
+            admission: secret.map(Secret::commitment),
+        };
+        let id = *key.public().as_bytes();
+        let signature = Signature(key.sign(&signed(&id, &settled)).to_bytes());
+        Ok(Self {
+            settled,
+            id,
+            signature,
+        })
+    }
+
+    /// Whether the network's key made the signature, and the values are in range.
+    pub(crate) fn is_genuine(&self) -> bool {
+        let in_range = (2..=MAX_RING).contains(&self.settled.ring_size)
+            && (1..=MAX_CLUSTER).contains(&self.settled.cluster);
+        in_range
+            && PublicKey::from_bytes(&self.id).is_ok_and(|key| {
+                let signature = iroh::Signature::from_bytes(&self.signature.0);
+                key.verify(&signed(&self.id, &self.settled), &signature)
+                    .is_ok()
+            })
+    }
+
+    /// Whether `secret` is the one that lets peers in.
+    pub(crate) fn admits(&self, secret: &Secret) -> bool {
+        // blake3's own comparison takes the same time wherever the bytes differ.
+        self.settled
+            .admission
+            .is_some_and(|wanted| blake3::Hash::from_bytes(secret.commitment()) == wanted)
+    }
+
+    /// Whether joining needs the secret.
+    pub fn is_closed(&self) -> bool {
+        self.settled.admission.is_some()
+    }
+
+    /// The network's id as people see it.
+    pub fn name(&self) -> String {
+        BASE32_NOPAD.encode(&self.id).to_lowercase()
+    }
+
+    /// What handshakes compare.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        *blake3::hash(&signed(&self.id, &self.settled)).as_bytes()
+    }
+
+    /// Compares with what a caller asked for.
+    ///
+    /// # Errors
+    /// Names the first setting that differs.
+    pub(crate) fn compare(&self, shape: &Shape) -> Result<(), ShapeError> {
+        let Settled {
+            topology,
+            ring_size,
+            cluster,
+            policy,
+            ..
+        } = &self.settled;
+        differs("topology", shape.topology, *topology)?;
+        differs("ring size", shape.ring_size, *ring_size)?;
+        differs("cluster", shape.cluster, *cluster)?;
+        differs("policy", shape.policy, *policy)?;
+        differs("closed", shape.closed, self.is_closed())
+    }
+}
+
+fn within(setting: &'static str, given: u32, low: u32, high: u32) -> Result<u32, ShapeError> {
+    if (low..=high).contains(&given) {
+        Ok(given)
+    } else {
+        Err(ShapeError::Range {
+            setting,
+            given,
+            low,
+            high,
+        })
+    }
+}
+
+fn differs<T: PartialEq + fmt::Display>(
+    setting: &'static str,
+    wanted: Option<T>,
+    is: T,
+) -> Result<(), ShapeError> {
+    match wanted {
+        Some(wanted) if wanted != is => Err(ShapeError::Differs {
+            setting,
+            wanted: wanted.to_string(),
+            is: is.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn signed(id: &[u8; 32], settled: &Settled) -> Vec<u8> {
+    let mut bytes = DOMAIN.to_vec();
+    bytes.extend_from_slice(id);
+    bytes.extend_from_slice(&wire::to_vec(settled));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_networks_key_makes_a_network() {
+        let key = SecretKey::generate();
+        let network = Network::found(&key, &Shape::default(), None).unwrap();
+        assert!(network.is_genuine());
+        let wider = Settled {
+            ring_size: 64,
+            ..network.settled.clone()
+        };
+        assert!(
+            !Network {
+                settled: wider,
+                ..network.clone()
+            }
+            .is_genuine()
+        );
+        assert!(
+            !Network {
+                id: *SecretKey::generate().public().as_bytes(),
+                ..network
+            }
+            .is_genuine()
+        );
+    }
+
+    #[test]
+    fn a_difference_names_its_setting() {
+        let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+        assert_eq!(network.compare(&Shape::default()), Ok(()));
+        assert_eq!(
+            network.compare(&Shape {
+                ring_size: Some(32),
+                ..Shape::default()
+            }),
+            Ok(())
+        );
+        let error = network
+            .compare(&Shape {
+                ring_size: Some(8),
+                ..Shape::default()
+            })
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the network's ring size is 32, not 8; leave the setting out to take the network's"
+        );
+        assert!(
+            network
+                .compare(&Shape {
+                    closed: Some(true),
+                    ..Shape::default()
+                })
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_shape_out_of_range_is_refused() {
+        let shape = Shape {
+            ring_size: Some(1),
+            ..Shape::default()
+        };
+        assert!(matches!(
+            Network::found(&SecretKey::generate(), &shape, None),
+            Err(ShapeError::Range { given: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_closed_network_knows_its_secret() {
+        let secret = Secret::generate();
+        let network =
+            Network::found(&SecretKey::generate(), &Shape::default(), Some(&secret)).unwrap();
+        assert!(network.is_closed() && network.admits(&secret));
+        assert!(!network.admits(&Secret::generate()));
+    }
+}
