@@ -3,12 +3,14 @@
 //! The shared part ([`Flow`]) crosses each link once and is a number from then on, so that a small
 //! message costs a few bytes of header and no look-up of keys at a hop.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use ringweave_ids::PeerId;
 use ringweave_overlay::{Overlay, Target};
 use serde::{Deserialize, Serialize};
+
+use crate::MessageKind;
 
 /// Which service a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,10 +40,15 @@ pub struct Flow<A> {
     pub target: Target<A>,
     /// For which service.
     pub port: Port,
+    /// How its messages were sent; a multicast that is retried to one receiver stays a multicast.
+    pub kind: MessageKind,
+    /// The life of the receiver that the origin knows of; 0 before the first acknowledgement.
+    pub life: u64,
+    /// Numbers below this one are settled: a receiver that waits for one of them waits no more.
+    pub first: u64,
 }
 
 /// One message on its way.
-#[derive(Clone, Debug)]
 pub struct Envelope<O: Overlay> {
     /// What it shares with others.
     pub flow: Arc<Flow<O::Address>>,
@@ -57,8 +64,33 @@ pub struct Envelope<O: Overlay> {
     pub payload: Bytes,
 }
 
+impl<O: Overlay> Clone for Envelope<O> {
+    fn clone(&self) -> Self {
+        Self {
+            flow: Arc::clone(&self.flow),
+            sequence: self.sequence,
+            hops: self.hops,
+            is_traced: self.is_traced,
+            cast: self.cast.clone(),
+            payload: self.payload.clone(),
+        }
+    }
+}
+
+impl<O: Overlay> fmt::Debug for Envelope<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("flow", &self.flow)
+            .field("sequence", &self.sequence)
+            .field("hops", &self.hops)
+            .field("is_traced", &self.is_traced)
+            .field("cast", &self.cast)
+            .field("payload", &self.payload.len())
+            .finish()
+    }
+}
+
 /// How a message spreads.
-#[derive(Clone, Debug)]
 pub enum Cast<O: Overlay> {
     /// To the flow's target.
     One,
@@ -66,6 +98,26 @@ pub enum Cast<O: Overlay> {
     Several(Vec<Receiver<O::Address>>),
     /// To all that the span still covers.
     Span(O::Span),
+}
+
+impl<O: Overlay> Clone for Cast<O> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::One => Self::One,
+            Self::Several(receivers) => Self::Several(receivers.clone()),
+            Self::Span(span) => Self::Span(span.clone()),
+        }
+    }
+}
+
+impl<O: Overlay> fmt::Debug for Cast<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One => f.write_str("One"),
+            Self::Several(receivers) => f.debug_tuple("Several").field(receivers).finish(),
+            Self::Span(span) => f.debug_tuple("Span").field(span).finish(),
+        }
+    }
 }
 
 /// One receiver of a multicast.
@@ -77,4 +129,8 @@ pub struct Receiver<A> {
     pub address: A,
     /// The message's number in the origin's flow to this receiver.
     pub sequence: u64,
+    /// The life of the receiver that the origin knows of, as in [`Flow::life`].
+    pub life: u64,
+    /// Numbers below this one are settled, as in [`Flow::first`].
+    pub first: u64,
 }

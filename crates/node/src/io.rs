@@ -1,6 +1,6 @@
 //! What goes into a node and what comes out of it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use ringweave_ids::{Peer, PeerId};
@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::Envelope;
 
 /// One input of a node.
-#[derive(Debug)]
 pub enum Input<O: Overlay> {
     /// Enter the network through any of these peers; with none, found it.
     Join(Vec<Peer>),
@@ -30,13 +29,55 @@ pub enum Input<O: Overlay> {
     Leave,
 }
 
+impl<O: Overlay> fmt::Debug for Input<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Join(contacts) => f.debug_tuple("Join").field(contacts).finish(),
+            Self::Received(peer, frame) => {
+                f.debug_tuple("Received").field(peer).field(frame).finish()
+            }
+            Self::Timer(timer) => f.debug_tuple("Timer").field(timer).finish(),
+            Self::Up(peer) => f.debug_tuple("Up").field(peer).finish(),
+            Self::Down(peer, loss) => f.debug_tuple("Down").field(peer).field(loss).finish(),
+            Self::Command(ticket, command) => f
+                .debug_tuple("Command")
+                .field(ticket)
+                .field(command)
+                .finish(),
+            Self::Drained(messages, bytes) => f
+                .debug_tuple("Drained")
+                .field(messages)
+                .field(bytes)
+                .finish(),
+            Self::Leave => f.write_str("Leave"),
+        }
+    }
+}
+
 /// What travels between two neighbours.
-#[derive(Clone, Debug)]
 pub enum Frame<O: Overlay> {
     /// Upkeep of the overlay.
     Overlay(O::Message),
     /// A routed message.
     Envelope(Envelope<O>),
+}
+
+impl<O: Overlay> Clone for Frame<O> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Overlay(message) => Self::Overlay(message.clone()),
+            Self::Envelope(envelope) => Self::Envelope(envelope.clone()),
+        }
+    }
+}
+
+impl<O: Overlay> fmt::Debug for Frame<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overlay(message) => f.debug_tuple("Overlay").field(message).finish(),
+            Self::Envelope(envelope) => f.debug_tuple("Envelope").field(envelope).finish(),
+        }
+    }
 }
 
 /// Which queue of a link a frame goes through; control goes first.
@@ -49,7 +90,6 @@ pub enum Lane {
 }
 
 /// One output of a node, for the host to carry out in order.
-#[derive(Debug)]
 pub enum Output<O: Overlay> {
     /// Send; dials if there is no connection.
     Send(Peer, Lane, Frame<O>),
@@ -63,6 +103,24 @@ pub enum Output<O: Overlay> {
     Timer(Duration, crate::Timer<O>),
     /// Something for the application.
     Event(Event<O::Address>),
+}
+
+impl<O: Overlay> fmt::Debug for Output<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(peer, lane, frame) => f
+                .debug_tuple("Send")
+                .field(peer)
+                .field(lane)
+                .field(frame)
+                .finish(),
+            Self::Open(peer) => f.debug_tuple("Open").field(peer).finish(),
+            Self::Close(peer) => f.debug_tuple("Close").field(peer).finish(),
+            Self::Forget(peer) => f.debug_tuple("Forget").field(peer).finish(),
+            Self::Timer(span, timer) => f.debug_tuple("Timer").field(span).field(timer).finish(),
+            Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
+        }
+    }
 }
 
 /// The host's number for a command; its answers carry it.
@@ -106,6 +164,18 @@ pub enum Query<A> {
     Name(String),
     /// Whoever holds the address.
     Holder(A),
+}
+
+impl<A: PartialEq> Query<A> {
+    /// Whether this peer is among those meant.
+    pub(crate) fn fits(&self, placed: &Placed<A>) -> bool {
+        match self {
+            Self::Peer(id) => placed.id == *id,
+            Self::Prefix(prefix) => placed.id.has_prefix(prefix),
+            Self::Name(name) => placed.name.as_ref() == Some(name),
+            Self::Holder(address) => placed.address == *address,
+        }
+    }
 }
 
 /// What a node tells its host.
@@ -153,7 +223,7 @@ pub struct Message {
 }
 
 /// How a message was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageKind {
     /// To one.

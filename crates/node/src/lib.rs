@@ -9,14 +9,25 @@
 //! A host (sockets or simulator) feeds [`Input`]s and carries out [`Output`]s, in order. The router
 //! never learns which topology it runs on.
 
+mod directory;
 mod envelope;
+mod inspect;
 mod io;
+mod lru;
+mod node;
+mod router;
+pub mod wire;
 
+pub use directory::MAX_NAME;
 pub use envelope::{Cast, Envelope, Flow, Port, Receiver};
 pub use io::{
-    Command, Destination, Event, Failure, Frame, Input, Lane, Listing, Message, MessageKind, Output, Outcome, Placed,
-    Query, Ticket, Traced,
+    Command, Destination, Event, Failure, Frame, Input, Lane, Listing, Message, MessageKind,
+    Outcome, Output, Placed, Query, Ticket, Traced,
 };
+pub use node::{Counters, Node, Settings, Tick, Timer};
 
 /// The largest payload of one message, in bytes. Larger things travel as content, not as messages.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// The most receivers that one copy of a multicast carries; more travel in further copies.
+pub const MAX_RECEIVERS: usize = 256;

@@ -1,0 +1,332 @@
+//! The directory: where each peer sits and what it is called, kept by the peers themselves.
+//!
+//! A peer signs a record of itself and puts it under two keys, each with two owners (the overlay's
+//! choices 0 and 1): one made of the *first four characters* of its id, so that a prefix of four
+//! characters or more has one home which answers exactly: none, one or several; and one made of its
+//! name, if it has one. Records are leases, renewed at half their time. Nobody is asked beyond the
+//! two owners: nothing floods.
+//!
+//! An owner keeps the newest record of each peer, and watches where the keys of its records lead
+//! now: whenever that changes, it hands the record to the new owner.
+
+mod records;
+
+use std::time::Duration;
+
+use records::{ANSWERED, Held, Kind, Record, Records, Signed, Way, peer_key};
+pub(crate) use records::{Word, query_key};
+use ringweave_ids::{Key, Time, wire};
+use ringweave_overlay::{Hop, Overlay, Target};
+
+use crate::{
+    Envelope, Placed, Port, Tick,
+    router::{Aim, Ground, Purpose, Reply, Router},
+};
+
+/// The longest name of a peer that is published, in bytes.
+pub const MAX_NAME: usize = 64;
+/// How long a record lives without being renewed.
+const LEASE: Duration = Duration::from_secs(30 * 60);
+/// How long the directory waits before it offers this peer's record again.
+const PUT_AGAIN: Duration = Duration::from_secs(5);
+/// How long a change of the table settles before records are handed over, and between hand-overs.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(500);
+/// Records handed over at once.
+const HAND_OVER_AT_ONCE: usize = 256;
+/// How often expired records are swept out.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Owners of a key.
+const CHOICES: u8 = 2;
+
+/// The part of the directory that this peer keeps, and the state of its own record.
+pub(crate) struct Directory<A> {
+    records: Records<A>,
+    sequence: u64,
+    renew: Option<Time>,
+    hand_over: Option<Time>,
+    sweep: Option<Time>,
+    /// The earliest timer that is set.
+    armed: Option<Time>,
+}
+
+impl<A> Default for Directory<A> {
+    fn default() -> Self {
+        Self {
+            records: Records::default(),
+            sequence: 0,
+            renew: None,
+            hand_over: None,
+            sweep: None,
+            armed: None,
+        }
+    }
+}
+
+impl<O: Overlay> Router<O> {
+    /// Something came in for the directory.
+    pub(crate) fn on_directory(&mut self, ground: &mut Ground<'_, O>, envelope: &Envelope<O>) {
+        let flow = &envelope.flow;
+        match self.read(ground, envelope) {
+            Some(Word::Put {
+                number,
+                kind,
+                left,
+                signed,
+            }) => {
+                if self.keep(ground, kind, left, signed) {
+                    let kept = Word::<O::Address>::Kept { number };
+                    let (to, at) = (flow.origin, flow.source.clone());
+                    self.post(ground, to, at, Port::DIRECTORY, wire::to_vec(&kept).into());
+                }
+            }
+            Some(Word::Ask { number, query }) => {
+                let signed = self.directory.records.answer(&query, ground.now);
+                let told = wire::to_vec(&Word::Told { number, signed });
+                let (to, at) = (flow.origin, flow.source.clone());
+                self.post(ground, to, at, Port::DIRECTORY, told.into());
+            }
+            Some(Word::Kept { number }) => {
+                self.answered(ground, flow.origin, number, Reply::Kept);
+            }
+            Some(Word::Told { number, signed }) => {
+                let mut placed = Vec::with_capacity(signed.len().min(ANSWERED));
+                for signed in signed.into_iter().take(ANSWERED) {
+                    if self.is_signed(ground, &signed) {
+                        let Record {
+                            id, address, name, ..
+                        } = signed.record;
+                        placed.push(Placed { id, address, name });
+                    }
+                }
+                self.answered(ground, flow.origin, number, Reply::Peers(placed));
+            }
+            None => {}
+        }
+    }
+
+    fn is_signed(&mut self, ground: &mut Ground<'_, O>, signed: &Signed<O::Address>) -> bool {
+        let Signed { record, signature } = signed;
+        let host = ground.view.host;
+        let is_signed = host.verify(&record.id, &record.bytes(host.network()), signature);
+        if !is_signed {
+            self.fault(ground, "a directory record that its peer did not sign");
+        }
+        is_signed
+    }
+
+    fn keep(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        kind: Kind,
+        left: u32,
+        signed: Signed<O::Address>,
+    ) -> bool {
+        let record = &signed.record;
+        let name = record.name.as_deref();
+        let key = match kind {
+            Kind::Peer => peer_key(&record.id),
+            Kind::Name => Key::of("name", name.unwrap_or_default().as_bytes()),
+        };
+        let is_fair = u64::from(record.lease) <= LEASE.as_secs()
+            && name.is_none_or(|name| !name.is_empty() && name.len() <= MAX_NAME)
+            && (kind == Kind::Peer || name.is_some());
+        if !is_fair {
+            self.fault(ground, "a directory record beyond its bounds");
+            return false;
+        }
+        if !self.is_signed(ground, &signed) {
+            return false;
+        }
+        let left = Duration::from_secs(u64::from(left.min(signed.record.lease)));
+        let ways = std::array::from_fn(|choice| way(ground, key, choice as u8));
+        let held = Held {
+            signed,
+            expires: ground.now + left,
+            key,
+            ways,
+        };
+        let is_kept = self.directory.records.keep(kind, held);
+        if self.directory.sweep.is_none() && !self.directory.records.is_empty() {
+            self.directory.sweep = Some(ground.now + SWEEP_EVERY);
+            self.arm(ground);
+        }
+        is_kept
+    }
+
+    /// Puts this peer's own record where it belongs, and plans the next time.
+    pub(crate) fn publish(&mut self, ground: &mut Ground<'_, O>) {
+        self.put_own(ground, LEASE);
+        // Half the lease, give or take a fifth, so that peers which joined together spread out.
+        let half = LEASE / 2;
+        let wait = ground.random.between(half * 4 / 5, half * 6 / 5);
+        self.directory.renew = Some(ground.now + wait);
+        self.arm(ground);
+    }
+
+    /// Says that this peer is leaving.
+    pub(crate) fn withdraw(&mut self, ground: &mut Ground<'_, O>) {
+        self.put_own(ground, Duration::ZERO);
+        self.directory.renew = None;
+    }
+
+    /// The record could not be put: soon again.
+    pub(crate) fn on_put_failed(&mut self, ground: &mut Ground<'_, O>) {
+        let again = ground.now + PUT_AGAIN;
+        if let Some(renew) = &mut self.directory.renew {
+            *renew = again.min(*renew);
+            self.arm(ground);
+        }
+    }
+
+    fn put_own(&mut self, ground: &mut Ground<'_, O>, lease: Duration) {
+        let Some(Placed { id, address, name }) = self.placed() else {
+            return;
+        };
+        self.drop_puts();
+        let name = name.filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
+        self.directory.sequence += 1;
+        let record = Record {
+            id,
+            address,
+            name: name.clone(),
+            incarnation: ground.view.profile.incarnation,
+            sequence: self.directory.sequence,
+            lease: lease.as_secs() as u32,
+        };
+        let host = ground.view.host;
+        let signature = host.sign(&record.bytes(host.network()));
+        let signed = Signed { record, signature };
+        for choice in 0..CHOICES {
+            self.put(ground, Kind::Peer, peer_key(&id), choice, &signed, None);
+            if let Some(name) = &name {
+                let key = Key::of("name", name.as_bytes());
+                self.put(ground, Kind::Name, key, choice, &signed, None);
+            }
+        }
+    }
+
+    /// Offers a record to an owner of its key; `expires` is given for those of other peers.
+    fn put(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        kind: Kind,
+        key: Key,
+        choice: u8,
+        signed: &Signed<O::Address>,
+        expires: Option<Time>,
+    ) {
+        let left = expires.map(|expires| expires.since(ground.now).as_secs() as u32);
+        let purpose = if left.is_some() {
+            Purpose::HandOver
+        } else {
+            Purpose::Put
+        };
+        let word = Word::Put {
+            number: self.next_ask(),
+            kind,
+            left: left.unwrap_or(signed.record.lease),
+            signed: signed.clone(),
+        };
+        let aim = Aim::Target(Target::Key {
+            scope: None,
+            key,
+            choice,
+        });
+        self.ask(
+            ground,
+            aim,
+            Port::DIRECTORY,
+            wire::to_vec(&word).into(),
+            purpose,
+        );
+    }
+
+    /// The table changed: keys may lead elsewhere.
+    pub(crate) fn on_changed(&mut self, ground: &mut Ground<'_, O>) {
+        if !self.directory.records.is_empty() && self.directory.hand_over.is_none() {
+            self.directory.hand_over = Some(ground.now + HAND_OVER_EVERY);
+            self.arm(ground);
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn tend_directory(&mut self, ground: &mut Ground<'_, O>) {
+        let now = ground.now;
+        let is_due = |at: &Option<Time>| at.is_some_and(|at| at <= now);
+        self.directory.armed.take_if(|at| *at <= now);
+        if is_due(&self.directory.renew) {
+            self.publish(ground);
+        }
+        if is_due(&self.directory.sweep) {
+            self.directory.records.sweep_out(now);
+            let is_empty = self.directory.records.is_empty();
+            self.directory.sweep = (!is_empty).then(|| now + SWEEP_EVERY);
+        }
+        if is_due(&self.directory.hand_over) {
+            let is_through = self.hand_over_records(ground);
+            self.directory.hand_over = (!is_through).then(|| now + HAND_OVER_EVERY);
+        }
+        self.arm(ground);
+    }
+
+    /// Hands records over whose keys lead elsewhere; says whether that was all.
+    fn hand_over_records(&mut self, ground: &mut Ground<'_, O>) -> bool {
+        let mut moved = Vec::new();
+        let directory = &mut self.directory;
+        let peers = directory
+            .records
+            .peers
+            .values_mut()
+            .map(|held| (Kind::Peer, held));
+        let names = directory
+            .records
+            .names
+            .values_mut()
+            .map(|held| (Kind::Name, held));
+        for (kind, held) in peers.chain(names) {
+            for choice in 0..CHOICES {
+                let way = way(ground, held.key, choice);
+                let known = &mut held.ways[usize::from(choice)];
+                if way == *known || moved.len() >= HAND_OVER_AT_ONCE {
+                    continue;
+                }
+                *known = way;
+                if matches!(way, Way::Via(_)) {
+                    moved.push((kind, held.key, choice, held.signed.clone(), held.expires));
+                }
+            }
+        }
+        let is_through = moved.len() < HAND_OVER_AT_ONCE;
+        for (kind, key, choice, signed, expires) in moved {
+            self.put(ground, kind, key, choice, &signed, Some(expires));
+        }
+        is_through
+    }
+
+    /// Makes sure that a timer is set for what is due next.
+    fn arm(&mut self, ground: &mut Ground<'_, O>) {
+        let directory = &mut self.directory;
+        let due = [directory.renew, directory.hand_over, directory.sweep];
+        let Some(due) = due.into_iter().flatten().min() else {
+            return;
+        };
+        if directory.armed.is_none_or(|armed| due < armed) {
+            directory.armed = Some(due);
+            ground.after(due.since(ground.now), Tick::Directory);
+        }
+    }
+}
+
+/// Where a key leads from here.
+fn way<O: Overlay>(ground: &Ground<'_, O>, key: Key, choice: u8) -> Way {
+    let target = Target::Key {
+        scope: None,
+        key,
+        choice,
+    };
+    match ground.overlay.next_hop(&ground.view, &target, key.head()) {
+        Hop::Arrived => Way::Here,
+        Hop::To(peer) | Hop::Corrected(peer, _) => Way::Via(peer),
+        Hop::Nobody | Hop::Cut => Way::Nowhere,
+    }
+}

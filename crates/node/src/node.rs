@@ -1,0 +1,282 @@
+//! One peer: an overlay, and the router and services above it.
+
+use std::{fmt, sync::Arc};
+
+use ringweave_ids::{Peer, Random, Time};
+use ringweave_overlay::{
+    Cx, Event as Upkeep, Host, Input as OverlayInput, Neighbour, Output as OverlayOutput, Overlay,
+    Profile, View,
+};
+
+use crate::{
+    Event, Frame, Input, Lane, Output,
+    router::{Ground, Router},
+};
+
+/// What makes a peer.
+pub struct Settings<O: Overlay> {
+    /// What all peers of the network agree on.
+    pub config: Arc<O::Config>,
+    /// This peer's handle in its host's book.
+    pub me: Peer,
+    /// What it says of itself when it joins.
+    pub profile: Profile,
+    /// The name it gives itself, at most [`MAX_NAME`](crate::MAX_NAME) bytes; a longer one is not
+    /// published.
+    pub name: Option<String>,
+}
+
+/// A peer over any overlay.
+pub struct Node<O: Overlay> {
+    settings: Settings<O>,
+    overlay: O,
+    router: Router<O>,
+    upkeep: Vec<OverlayOutput<O>>,
+}
+
+/// What a timer of a node hands back: the overlay's, or the router's own.
+pub enum Timer<O: Overlay> {
+    /// For the overlay.
+    Overlay(O::Timer),
+    /// For the router.
+    Router(Tick),
+}
+
+/// A timer of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tick {
+    /// Acknowledgements that waited for company go out.
+    Acks,
+    /// Deadlines and retries are looked at.
+    Retries,
+    /// The directory renews, expires or hands over.
+    Directory,
+}
+
+/// Counters since the start of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages of the application that this peer sent; one for each receiver of a multicast.
+    pub sent: u64,
+    /// Messages delivered to the application here.
+    pub delivered: u64,
+    /// Copies of the application's messages handed to a neighbour, own ones and retries included.
+    pub forwarded: u64,
+    /// Those of them that belong to broadcasts.
+    pub spread: u64,
+    /// Messages that arrived more than once.
+    pub duplicates: u64,
+    /// Messages dropped: the inbox was full, or too many waited for an earlier one.
+    pub dropped: u64,
+    /// Nonsense from the network.
+    pub faults: u64,
+}
+
+impl<O: Overlay> Node<O> {
+    /// A peer that has not joined.
+    pub fn new(settings: Settings<O>, host: &dyn Host) -> Self {
+        let view = View {
+            config: &*settings.config,
+            me: settings.me,
+            profile: &settings.profile,
+            host,
+        };
+        let overlay = O::new(&view);
+        let router = Router::new(
+            host.id(settings.me),
+            settings.profile.incarnation,
+            settings.name.clone(),
+        );
+        Self {
+            settings,
+            overlay,
+            router,
+            upkeep: Vec::new(),
+        }
+    }
+
+    /// Takes one input; what is to be done goes to the end of `out`, in order.
+    ///
+    /// Total: nonsense from the network is counted and told as [`Event::Fault`], never a panic.
+    pub fn handle(
+        &mut self,
+        now: Time,
+        random: &mut Random,
+        host: &dyn Host,
+        input: Input<O>,
+        out: &mut Vec<Output<O>>,
+    ) {
+        match input {
+            Input::Received(peer, Frame::Envelope(envelope)) => {
+                self.with(now, random, host, out, |router, ground| {
+                    router.on_envelope(ground, peer, envelope);
+                });
+            }
+            Input::Received(peer, Frame::Overlay(message)) => {
+                self.tend(
+                    now,
+                    random,
+                    host,
+                    OverlayInput::Received(peer, message),
+                    out,
+                );
+            }
+            Input::Timer(Timer::Overlay(timer)) => {
+                self.tend(now, random, host, OverlayInput::Timer(timer), out);
+            }
+            Input::Timer(Timer::Router(tick)) => {
+                self.with(now, random, host, out, |router, ground| {
+                    router.on_tick(ground, tick)
+                });
+            }
+            Input::Join(contacts) => {
+                self.tend(now, random, host, OverlayInput::Join(contacts), out);
+            }
+            Input::Up(peer) => self.tend(now, random, host, OverlayInput::Up(peer), out),
+            Input::Down(peer, loss) => {
+                self.tend(now, random, host, OverlayInput::Down(peer, loss), out);
+                self.with(now, random, host, out, |router, ground| {
+                    router.on_down(ground, peer)
+                });
+            }
+            Input::Command(ticket, command) => {
+                self.with(now, random, host, out, |router, ground| {
+                    router.on_command(ground, ticket, command);
+                });
+            }
+            Input::Drained(messages, bytes) => self.router.on_drained(messages, bytes),
+            Input::Leave => {
+                self.with(now, random, host, out, Router::on_leave);
+                self.tend(now, random, host, OverlayInput::Leave, out);
+            }
+        }
+    }
+
+    /// The overlay below.
+    pub fn overlay(&self) -> &O {
+        &self.overlay
+    }
+
+    /// Where this peer sits, once it has joined.
+    pub fn address(&self) -> Option<&O::Address> {
+        self.overlay.address()
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> &Counters {
+        self.router.counters()
+    }
+
+    /// Whether the application should wait before it sends more: half of the queue of sends, or of
+    /// the bytes kept for them, is in use. Beyond the whole, sends are refused.
+    pub fn is_congested(&self) -> bool {
+        self.router.is_congested()
+    }
+
+    /// Appends the peers of the overlay's table to `found`, in the overlay's order.
+    pub fn neighbours(&self, found: &mut Vec<Neighbour<O::Address>>) {
+        self.overlay.neighbours(found);
+    }
+
+    /// Lets the router work on the overlay as it is.
+    fn with(
+        &mut self,
+        now: Time,
+        random: &mut Random,
+        host: &dyn Host,
+        out: &mut Vec<Output<O>>,
+        work: impl FnOnce(&mut Router<O>, &mut Ground<'_, O>),
+    ) {
+        let view = View {
+            config: &*self.settings.config,
+            me: self.settings.me,
+            profile: &self.settings.profile,
+            host,
+        };
+        let mut ground = Ground {
+            overlay: &self.overlay,
+            view,
+            now,
+            random,
+            out,
+        };
+        work(&mut self.router, &mut ground);
+        self.router.settle(&mut ground);
+    }
+
+    /// Lets the overlay tend its table, and passes on what comes of it.
+    fn tend(
+        &mut self,
+        now: Time,
+        random: &mut Random,
+        host: &dyn Host,
+        input: OverlayInput<O>,
+        out: &mut Vec<Output<O>>,
+    ) {
+        let mut upkeep = std::mem::take(&mut self.upkeep);
+        let view = View {
+            config: &*self.settings.config,
+            me: self.settings.me,
+            profile: &self.settings.profile,
+            host,
+        };
+        self.overlay.handle(
+            &mut Cx {
+                view,
+                now,
+                random,
+                out: &mut upkeep,
+            },
+            input,
+        );
+        for output in upkeep.drain(..) {
+            match output {
+                OverlayOutput::Send(peer, message) => {
+                    out.push(Output::Send(peer, Lane::Control, Frame::Overlay(message)));
+                }
+                OverlayOutput::Open(peer) => out.push(Output::Open(peer)),
+                OverlayOutput::Close(peer) => out.push(Output::Close(peer)),
+                OverlayOutput::Forget(peer) => out.push(Output::Forget(peer)),
+                OverlayOutput::Timer(span, timer) => {
+                    out.push(Output::Timer(span, Timer::Overlay(timer)));
+                }
+                OverlayOutput::Event(event) => {
+                    self.with(now, random, host, out, |router, ground| {
+                        router.on_upkeep(ground, &event);
+                    });
+                    out.push(Output::Event(told(event)));
+                }
+            }
+        }
+        self.upkeep = upkeep;
+    }
+}
+
+/// An overlay's event as the host hears it.
+fn told<A>(event: Upkeep<A>) -> Event<A> {
+    match event {
+        Upkeep::Placed(address) => Event::Placed(address),
+        Upkeep::Displaced => Event::Displaced,
+        Upkeep::Changed => Event::Changed,
+        Upkeep::Refused(why) => Event::Refused(why),
+        Upkeep::Left => Event::Left,
+        Upkeep::Fault(kind) => Event::Fault(kind),
+    }
+}
+
+impl<O: Overlay> Clone for Timer<O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O: Overlay> Copy for Timer<O> {}
+
+impl<O: Overlay> fmt::Debug for Timer<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overlay(timer) => f.debug_tuple("Overlay").field(timer).finish(),
+            Self::Router(tick) => f.debug_tuple("Router").field(tick).finish(),
+        }
+    }
+}

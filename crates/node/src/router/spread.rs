@@ -1,0 +1,497 @@
+//! Broadcasts: every peer once, and the count of those reached on the way back.
+//!
+//! The overlay says which copies to send on; a window of numbers per origin drops what comes twice.
+//! The count is a convergecast (Segall, "Distributed network protocols", IEEE Trans. IT 1983): each
+//! peer answers the neighbour it heard from once all its own copies have answered, or its time is up,
+//! which is shorter the further out it sits, so that partial counts still arrive.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ringweave_ids::{Peer, PeerId, Time, wire};
+use ringweave_overlay::{Overlay, Reach, Target};
+use smallvec::SmallVec;
+
+use super::{
+    ANSWER, DEADLINE, Ground, Router,
+    control::Control,
+    forward::{HOP_LIMIT, flow_hash},
+    receiver::LAST_NUMBER,
+};
+use crate::{
+    Cast, Envelope, Event, Failure, Flow, Frame, Lane, MAX_PAYLOAD, Message, MessageKind, Output,
+    Port, Ticket, lru::Lru,
+};
+
+/// Origins whose numbers are remembered.
+const SEEN: usize = 8_192;
+/// Broadcasts whose copies have not all answered; the oldest is counted no further.
+const BRANCHES: usize = 1_024;
+/// Own broadcasts on their way to the holder of a branch.
+const ROUTED: usize = 1_024;
+/// How long the origin waits for the count.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How much less each hop waits: time for its answer to travel.
+const PER_HOP: Duration = Duration::from_millis(150);
+/// The least that any peer waits.
+const LEAST_PATIENCE: Duration = Duration::from_millis(300);
+/// Words of a window of numbers: 1,024 of them.
+const WORDS: usize = 16;
+
+/// Which broadcast: its origin, the life of that, and the number.
+type Name = (PeerId, u64, u64);
+
+/// Broadcasts that came by.
+pub(super) struct Spreads<O: Overlay> {
+    seen: Lru<PeerId, Seen>,
+    branches: Lru<Name, Branch<O::Address>>,
+    routed: BTreeMap<u64, Routed>,
+    last: u64,
+    copies: Vec<(Peer, O::Span)>,
+}
+
+/// The numbers of one origin that came by: a window below the highest.
+struct Seen {
+    incarnation: u64,
+    next: u64,
+    bits: [u64; WORDS],
+}
+
+/// A broadcast whose copies have not all answered.
+struct Branch<A> {
+    up: Up<A>,
+    waiting: SmallVec<[Peer; 8]>,
+    count: u64,
+    started: Time,
+    latest: Time,
+    due: Time,
+}
+
+/// Who hears the count.
+#[derive(Clone)]
+enum Up<A> {
+    /// The application: the broadcast began here.
+    Origin(Ticket),
+    /// The neighbour that handed it over.
+    Neighbour(Peer),
+    /// The origin, far away: it is spread from here below.
+    Far(PeerId, A),
+}
+
+/// An own broadcast on its way to the holder of a branch.
+struct Routed {
+    ticket: Ticket,
+    started: Time,
+    /// Whether a copy came back: this peer is in the branch itself.
+    is_inside: bool,
+}
+
+impl<O: Overlay> Spreads<O> {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seen: Lru::new(SEEN, seed),
+            branches: Lru::new(BRANCHES, seed),
+            routed: BTreeMap::new(),
+            last: 0,
+            copies: Vec::new(),
+        }
+    }
+
+    /// Whether this broadcast is here for the first time; from now on it is not.
+    fn is_new(&mut self, (origin, incarnation, number): Name) -> bool {
+        let fresh = || Seen {
+            incarnation,
+            next: number,
+            bits: [0; WORDS],
+        };
+        let seen = match self.seen.get(&origin) {
+            Some(seen) if seen.incarnation > incarnation => return false,
+            Some(seen) => {
+                if seen.incarnation < incarnation {
+                    *seen = fresh();
+                }
+                seen
+            }
+            None => {
+                let (slot, _) = self.seen.insert(origin, fresh());
+                let Some((_, seen)) = self.seen.at(slot) else {
+                    return false;
+                };
+                seen
+            }
+        };
+        seen.mark(number)
+    }
+}
+
+impl Seen {
+    fn mark(&mut self, number: u64) -> bool {
+        let width = (WORDS * 64) as u64;
+        if number >= self.next {
+            // The window moves on: places that it has not shown yet begin empty.
+            let steps = (number - self.next).saturating_add(1).min(width);
+            for number in (0..steps).map(|step| number - step) {
+                let place = (number % width) as usize;
+                self.bits[place / 64] &= !(1 << (place % 64));
+            }
+            self.next = number.saturating_add(1);
+        } else if self.next - number > width {
+            return false;
+        }
+        let place = (number % width) as usize;
+        let bit = 1 << (place % 64);
+        let is_new = self.bits[place / 64] & bit == 0;
+        self.bits[place / 64] |= bit;
+        is_new
+    }
+}
+
+fn patience(hops: u8) -> Duration {
+    PATIENCE
+        .saturating_sub(PER_HOP * u32::from(hops))
+        .max(LEAST_PATIENCE)
+}
+
+impl<O: Overlay> Router<O> {
+    /// The application broadcasts.
+    pub(super) fn broadcast(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        ticket: Ticket,
+        below: Option<O::Address>,
+        payload: Bytes,
+    ) {
+        let is_full = below.is_some() && self.spreads.routed.len() >= ROUTED;
+        let source = match self.address.clone() {
+            _ if payload.len() > MAX_PAYLOAD => Err(Failure::TooLarge),
+            _ if is_full => Err(Failure::Refused),
+            Some(source) => Ok(source),
+            None => Err(Failure::NoRoute),
+        };
+        let source = match source {
+            Ok(source) => source,
+            Err(failure) => return ground.tell(Event::Spread(ticket, Err(failure))),
+        };
+        self.counters.sent += 1;
+        self.spreads.last += 1;
+        let number = self.spreads.last;
+        let name = (self.me, self.incarnation, number);
+        let is_all = below.is_none();
+        let target = below.map_or(Target::All, Target::Prefix);
+        let flow = self.flow(source, target, Port::APP);
+        let flow = Arc::new(Flow {
+            kind: MessageKind::Broadcast,
+            ..flow
+        });
+        let envelope = Envelope {
+            flow,
+            sequence: number,
+            hops: 0,
+            is_traced: false,
+            cast: Cast::One,
+            payload,
+        };
+        if is_all {
+            self.spreads.is_new(name);
+            let span = ground.overlay.span(Reach::All);
+            self.spread(ground, &envelope, &span, Up::Origin(ticket), 1);
+        } else {
+            let routed = Routed {
+                ticket,
+                started: ground.now,
+                is_inside: false,
+            };
+            self.spreads.routed.insert(number, routed);
+            self.tick(ground);
+            self.route(ground, envelope);
+        }
+    }
+
+    /// A broadcast to a branch has reached its holder.
+    pub(super) fn on_prefix(&mut self, ground: &mut Ground<'_, O>, envelope: Envelope<O>) {
+        let flow = &envelope.flow;
+        let span = ground.overlay.span(Reach::Below);
+        if flow.origin == self.me {
+            let Some(routed) = self.spreads.routed.remove(&envelope.sequence) else {
+                return;
+            };
+            self.spreads
+                .is_new((self.me, self.incarnation, envelope.sequence));
+            self.spread(ground, &envelope, &span, Up::Origin(routed.ticket), 1);
+            return;
+        }
+        let up = Up::Far(flow.origin, flow.source.clone());
+        self.take_copy(ground, &envelope, &span, up);
+    }
+
+    /// A neighbour handed a copy of a broadcast over.
+    pub(super) fn on_copy(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        from: Peer,
+        envelope: Envelope<O>,
+    ) {
+        if envelope.flow.port != Port::APP {
+            return self.fault(ground, "a broadcast to a service");
+        }
+        let Cast::Span(span) = &envelope.cast else {
+            return;
+        };
+        self.take_copy(ground, &envelope, span, Up::Neighbour(from));
+    }
+
+    fn take_copy(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        envelope: &Envelope<O>,
+        span: &O::Span,
+        up: Up<O::Address>,
+    ) {
+        let flow = &envelope.flow;
+        let name = (flow.origin, flow.incarnation, envelope.sequence);
+        if envelope.sequence >= LAST_NUMBER {
+            return self.fault(ground, "a number that no flow reaches");
+        }
+        if !self.spreads.is_new(name) {
+            self.counters.duplicates += 1;
+            return self.answer_count(ground, name, &up, 0, Duration::ZERO);
+        }
+        let count = if flow.origin == self.me {
+            // A branch that this peer is in: it holds the message already.
+            let Some(routed) = self.spreads.routed.get_mut(&envelope.sequence) else {
+                return;
+            };
+            routed.is_inside = true;
+            1
+        } else {
+            let message = Message {
+                kind: MessageKind::Broadcast,
+                from: flow.origin,
+                sequence: envelope.sequence,
+                payload: envelope.payload.clone(),
+                hops: envelope.hops,
+            };
+            u64::from(self.deliver(ground, message))
+        };
+        self.spread(ground, envelope, span, up, count);
+    }
+
+    /// Sends the copies on, and waits for their counts.
+    fn spread(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        envelope: &Envelope<O>,
+        span: &O::Span,
+        up: Up<O::Address>,
+        count: u64,
+    ) {
+        let flow = &envelope.flow;
+        let name = (flow.origin, flow.incarnation, envelope.sequence);
+        let mut copies = std::mem::take(&mut self.spreads.copies);
+        if envelope.hops < HOP_LIMIT {
+            ground.overlay.fan_out(span, flow_hash(flow), &mut copies);
+        }
+        let mut waiting = SmallVec::new();
+        for (peer, span) in copies.drain(..) {
+            let copy = Envelope {
+                flow: Arc::clone(flow),
+                sequence: envelope.sequence,
+                hops: envelope.hops + 1,
+                is_traced: false,
+                cast: Cast::Span(span),
+                payload: envelope.payload.clone(),
+            };
+            self.counters.spread += 1;
+            self.hand_over(ground, peer, copy);
+            waiting.push(peer);
+        }
+        self.spreads.copies = copies;
+        if waiting.is_empty() {
+            return self.answer_count(ground, name, &up, count, Duration::ZERO);
+        }
+        let now = ground.now;
+        let due = now + patience(envelope.hops);
+        let branch = Branch {
+            up,
+            waiting,
+            count,
+            started: now,
+            latest: now,
+            due,
+        };
+        if let (_, Some((name, old))) = self.spreads.branches.insert(name, branch) {
+            self.close_branch(ground, name, &old);
+        }
+        self.tick(ground);
+    }
+
+    /// A copy was counted, or an own broadcast to a branch.
+    pub(super) fn on_reached(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        from: PeerId,
+        name: Name,
+        count: u64,
+    ) {
+        let now = ground.now;
+        let peer = ground.view.host.peer(&from);
+        if let Some(branch) = self.spreads.branches.get(&name) {
+            let place = branch
+                .waiting
+                .iter()
+                .position(|waiting| Some(*waiting) == peer);
+            if let Some(place) = place {
+                branch.waiting.swap_remove(place);
+                branch.count = branch.count.saturating_add(count);
+                branch.latest = now;
+                if branch.waiting.is_empty()
+                    && let Some(branch) = self.spreads.branches.remove(&name)
+                {
+                    self.close_branch(ground, name, &branch);
+                }
+                return;
+            }
+        }
+        if (name.0, name.1) == (self.me, self.incarnation)
+            && let Some(routed) = self.spreads.routed.remove(&name.2)
+        {
+            let outside = u64::from(!routed.is_inside);
+            let took = now.since(routed.started);
+            let reached = count.saturating_add(outside);
+            ground.tell(Event::Spread(routed.ticket, Ok((reached, took))));
+        }
+    }
+
+    /// An own broadcast to a branch did not get to the branch.
+    pub(super) fn on_spread_failed(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        number: u64,
+        failure: Failure,
+    ) {
+        if let Some(routed) = self.spreads.routed.remove(&number) {
+            ground.tell(Event::Spread(routed.ticket, Err(failure)));
+        }
+    }
+
+    /// Answers with partial counts where the time is up; says whether any broadcast is open.
+    pub(super) fn close_spreads(&mut self, ground: &mut Ground<'_, O>) -> bool {
+        let now = ground.now;
+        let mut is_open = false;
+        for slot in self.spreads.branches.slots() {
+            let Some((name, branch)) = self.spreads.branches.at(slot) else {
+                continue;
+            };
+            if branch.due > now {
+                is_open = true;
+                continue;
+            }
+            let name = *name;
+            if let Some(branch) = self.spreads.branches.remove(&name) {
+                self.close_branch(ground, name, &branch);
+            }
+        }
+        let is_late = |routed: &Routed| now.since(routed.started) >= DEADLINE;
+        let late = self
+            .spreads
+            .routed
+            .iter()
+            .filter(|(_, routed)| is_late(routed));
+        for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.on_spread_failed(ground, number, Failure::Timeout);
+        }
+        is_open || !self.spreads.routed.is_empty()
+    }
+
+    /// A neighbour is gone: nothing more is heard of the copies it has.
+    pub(super) fn give_up_branch(&mut self, ground: &mut Ground<'_, O>, peer: Peer) {
+        for slot in self.spreads.branches.slots() {
+            let Some((name, branch)) = self.spreads.branches.at(slot) else {
+                continue;
+            };
+            branch.waiting.retain(|waiting| *waiting != peer);
+            let name = *name;
+            if branch.waiting.is_empty()
+                && let Some(branch) = self.spreads.branches.remove(&name)
+            {
+                self.close_branch(ground, name, &branch);
+            }
+        }
+    }
+
+    fn close_branch(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        name: Name,
+        branch: &Branch<O::Address>,
+    ) {
+        let took = branch.latest.since(branch.started);
+        self.answer_count(ground, name, &branch.up, branch.count, took);
+    }
+
+    fn answer_count(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        (origin, incarnation, number): Name,
+        up: &Up<O::Address>,
+        count: u64,
+        took: Duration,
+    ) {
+        let reached = Control::Reached {
+            origin,
+            incarnation,
+            number,
+            count,
+        };
+        match up {
+            Up::Origin(ticket) => ground.tell(Event::Spread(*ticket, Ok((count, took)))),
+            Up::Far(id, address) => self.answer(ground, *id, address.clone(), &reached),
+            Up::Neighbour(peer) => {
+                // Straight back over the link it came by, wherever that neighbour sits.
+                let id = ground.view.id(*peer);
+                let there = ground.overlay.locate(&ground.view, &id);
+                let Some(address) = there.or_else(|| self.address.clone()) else {
+                    return;
+                };
+                let Some(flow) = self.answer_flow(id, address, Port::ROUTER) else {
+                    return;
+                };
+                let envelope = Envelope {
+                    flow,
+                    sequence: ANSWER,
+                    hops: 1,
+                    is_traced: false,
+                    cast: Cast::One,
+                    payload: wire::to_vec(&reached).into(),
+                };
+                ground.out.push(Output::Send(
+                    *peer,
+                    Lane::Control,
+                    Frame::Envelope(envelope),
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_new_once_within_its_window() {
+        let mut seen = Seen {
+            incarnation: 1,
+            next: 5,
+            bits: [0; WORDS],
+        };
+        assert!(seen.mark(5));
+        assert!(!seen.mark(5));
+        assert!(seen.mark(900));
+        assert!(seen.mark(7));
+        assert!(!seen.mark(7));
+        assert!(seen.mark(5_000));
+        assert!(!seen.mark(900), "below the window nothing is new");
+        assert!(seen.mark(4_999));
+    }
+}
