@@ -19,7 +19,7 @@ use ringweave_ids::{Key, Time, wire};
 use ringweave_overlay::{Hop, Overlay, Target};
 
 use crate::{
-    Envelope, Placed, Port, Tick,
+    Envelope, Flow, Placed, Port, Tick,
     router::{Aim, Ground, Purpose, Reply, Router},
 };
 
@@ -73,11 +73,8 @@ impl<O: Overlay> Router<O> {
                 left,
                 signed,
             }) => {
-                if self.keep(ground, kind, left, signed) {
-                    let kept = Word::<O::Address>::Kept { number };
-                    let (to, at) = (flow.origin, flow.source.clone());
-                    self.post(ground, to, at, Port::DIRECTORY, wire::to_vec(&kept).into());
-                }
+                let is_kept = self.keep(ground, kind, left, signed);
+                self.confirm(ground, flow, is_kept.then_some(number));
             }
             Some(Word::Ask { number, query }) => {
                 let signed = self.directory.records.answer(&query, ground.now);
@@ -102,6 +99,24 @@ impl<O: Overlay> Router<O> {
             }
             None => {}
         }
+    }
+
+    /// Says that a record is kept, if it is; silence makes its sender offer it again.
+    fn confirm(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        flow: &Flow<O::Address>,
+        number: Option<u64>,
+    ) {
+        let Some(number) = number else { return };
+        let kept = wire::to_vec(&Word::<O::Address>::Kept { number });
+        self.post(
+            ground,
+            flow.origin,
+            flow.source.clone(),
+            Port::DIRECTORY,
+            kept.into(),
+        );
     }
 
     fn is_signed(&mut self, ground: &mut Ground<'_, O>, signed: &Signed<O::Address>) -> bool {
