@@ -265,6 +265,12 @@ impl Gate {
         Ok(hello)
     }
 
+    /// What this peer would show on a connection.
+    #[cfg(test)]
+    pub(crate) fn prove(&self, connection: &Connection, side: Side) -> Option<[u8; 32]> {
+        self.proof(connection, side, &self.me, &remote(connection))
+    }
+
     /// What shows on this connection that `prover` knows the secret; nothing if this peer does not.
     fn proof(
         &self,

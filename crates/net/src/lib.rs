@@ -20,6 +20,8 @@ mod handle;
 mod home;
 mod hub;
 mod inbox;
+#[cfg(test)]
+mod intruder;
 mod invite;
 mod lan;
 mod link;

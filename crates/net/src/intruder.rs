@@ -1,0 +1,410 @@
+//! Tests with a peer made by hand: it speaks QUIC and knows the greeting, and nothing else is right.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use iroh::{
+    Endpoint, EndpointAddr, PublicKey, RelayMode, SecretKey, TransportAddr,
+    endpoint::{Connection, PortmapperConfig, SendStream, presets},
+};
+use ringweave_ids::{Guid, Key, PeerId, Random};
+use ringweave_node::{Cast, Envelope, Flow, Frame, MessageKind, Port, Receiver, wire::Encoder};
+use ringweave_overlay::{Target, polyring::Polyring};
+use tokio::time::timeout;
+
+use crate::{
+    Entrance, Handle, Invite, Parting, PeerEvent, PeerRef, Settings, Shape, StartError,
+    book::Book,
+    card::Card,
+    gate::{ALPN, Gate, Side, Turned},
+    network::{Network, Secret},
+    start,
+};
+
+/// Longest wait for anything here: far more than it takes on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A peer made by hand.
+struct Intruder {
+    endpoint: Endpoint,
+    key: SecretKey,
+}
+
+impl Intruder {
+    async fn new() -> Self {
+        let key = SecretKey::generate();
+        let endpoint = Endpoint::builder(presets::Minimal)
+            .secret_key(key.clone())
+            .alpns(vec![ALPN.to_vec()])
+            .relay_mode(RelayMode::Disabled)
+            .portmapper_config(PortmapperConfig::Disabled)
+            .clear_ip_transports()
+            .bind_addr("127.0.0.1:0")
+            .unwrap()
+            .bind()
+            .await
+            .unwrap();
+        Self { endpoint, key }
+    }
+
+    fn id(&self) -> PeerId {
+        PeerId::from_bytes(*self.key.public().as_bytes())
+    }
+
+    fn gate(&self, network: &Network, secret: Option<Secret>) -> Gate {
+        let card = Card {
+            sequence: 1,
+            addresses: self.endpoint.bound_sockets(),
+            relay: None,
+        };
+        Gate::new(self.id(), network.clone(), secret, 1, card.sign(&self.key))
+    }
+
+    async fn dial(&self, to: PeerId, at: SocketAddr) -> Connection {
+        let key = PublicKey::from_bytes(to.as_bytes()).unwrap();
+        let address = EndpointAddr::from_parts(key, [TransportAddr::Ip(at)]);
+        timeout(SOON, self.endpoint.connect(address, ALPN))
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// A connection to a live peer, as a member of its network.
+    async fn enter(&self, invite: &Invite) -> (Connection, SendStream, SendStream) {
+        let contact = &invite.contacts[0];
+        let connection = self.dial(contact.id, contact.addresses[0]).await;
+        self.gate(&invite.network, invite.secret)
+            .greet(&connection)
+            .await
+            .unwrap();
+        let mut streams = Vec::new();
+        for kind in [0, 1] {
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(&[kind]).await.unwrap();
+            streams.push(stream);
+        }
+        let messages = streams.pop().unwrap();
+        (connection, streams.pop().unwrap(), messages)
+    }
+}
+
+async fn founder(shape: Shape) -> (Handle, Invite) {
+    let founder = start(Settings {
+        shape,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let invite = founder.invite().await.unwrap();
+    (founder, invite)
+}
+
+async fn refused(intruder: &Intruder, invite: &Invite, gate: &Gate) -> Parting {
+    let contact = &invite.contacts[0];
+    let connection = intruder.dial(contact.id, contact.addresses[0]).await;
+    match timeout(SOON, gate.greet(&connection)).await.unwrap() {
+        Err(Turned::Down(parting)) => parting,
+        other => panic!("not turned down: {:?}", other.map(|_| "let in")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_without_the_secret_is_refused_and_told_so() {
+    let (_founder, invite) = founder(Shape {
+        closed: Some(true),
+        ..Shape::default()
+    })
+    .await;
+    let intruder = Intruder::new().await;
+    for secret in [None, Some(Secret::generate())] {
+        let gate = intruder.gate(&invite.network, secret);
+        assert_eq!(refused(&intruder, &invite, &gate).await, Parting::Admission);
+    }
+    intruder.enter(&invite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_another_network_or_configuration_is_refused_and_told_so() {
+    let (_founder, invite) = founder(Shape::default()).await;
+    let intruder = Intruder::new().await;
+    let other = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+    let gate = intruder.gate(&other, None);
+    assert_eq!(refused(&intruder, &invite, &gate).await, Parting::Network);
+    let mut altered = invite.network.clone();
+    altered.settled.ring_size = 7;
+    let gate = intruder.gate(&altered, None);
+    assert_eq!(
+        refused(&intruder, &invite, &gate).await,
+        Parting::Configuration
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiner_that_is_turned_away_says_why() {
+    let (_founder, invite) = founder(Shape::default()).await;
+    let (_other, elsewhere) = founder(Shape::default()).await;
+    let misled = Invite {
+        contacts: elsewhere.contacts,
+        ..invite
+    };
+    let entrance = Entrance::Join(Box::new(misled));
+    let error = start(Settings {
+        entrance,
+        ..Settings::default()
+    })
+    .await
+    .unwrap_err();
+    assert!(
+        matches!(error, StartError::Refused(Parting::Network)),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_is_refused_and_told_so() {
+    let (_founder, invite) = founder(Shape::default()).await;
+    let intruder = Intruder::new().await;
+    let connection = intruder
+        .dial(invite.contacts[0].id, invite.contacts[0].addresses[0])
+        .await;
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    send.write_all(&[99, 0, 0]).await.unwrap();
+    let reason = timeout(SOON, connection.closed()).await.unwrap();
+    assert_eq!(Parting::of(&reason), Some(Parting::Version));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_worth_nothing_on_another_connection_or_from_another_side() {
+    let key = SecretKey::generate();
+    let secret = Secret::generate();
+    let network = Network::found(&key, &Shape::default(), Some(&secret)).unwrap();
+    let (one, two) = (Intruder::new().await, Intruder::new().await);
+    let at = two.endpoint.bound_sockets()[0];
+    let mut proofs = Vec::new();
+    for _ in 0..2 {
+        let accepted = async { two.endpoint.accept().await.unwrap().await.unwrap() };
+        let (dialled, accepted) = tokio::join!(one.dial(two.id(), at), accepted);
+        let mine = one
+            .gate(&network, Some(secret))
+            .prove(&dialled, Side::Dialler);
+        let theirs = two
+            .gate(&network, Some(secret))
+            .prove(&accepted, Side::Acceptor);
+        proofs.extend([mine.unwrap(), theirs.unwrap()]);
+    }
+    for (place, proof) in proofs.iter().enumerate() {
+        assert!(!proofs[..place].contains(proof), "proof {place} came twice");
+    }
+}
+
+/// Throws a million frames at a live peer, which keeps serving. Each connection brings envelopes
+/// that decode and make no sense, to the last one of which the router listens, then frames that do
+/// not decode: the peer closes the connection at the first of those, and the next one follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_frames_of_nonsense_leave_a_peer_serving() {
+    let (founder, invite) = founder(Shape::default()).await;
+    let entrance = Entrance::Join(Box::new(invite.clone()));
+    let member = start(Settings {
+        entrance,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    // Some of it looks like messages for the application, and would fill its inbox.
+    let mut inbox = founder.listen().await.unwrap();
+    tokio::spawn(async move { while inbox.recv().await.is_some() {} });
+    let mut random = Random::new(20_261_121);
+    let intruder = Intruder::new().await;
+    for round in 0..250 {
+        let (connection, mut control, mut messages) = intruder.enter(&invite).await;
+        let mut bundle = senseless(&mut random, 3_500);
+        bundle.extend(undecodable(&mut random, 500));
+        let lane = if round % 2 == 0 {
+            &mut control
+        } else {
+            &mut messages
+        };
+        // The peer closes the connection in the midst of it.
+        let _ = timeout(SOON, lane.write_all(&bundle)).await.unwrap();
+        let reason = timeout(SOON, connection.closed()).await.unwrap();
+        assert_eq!(
+            Parting::of(&reason),
+            Some(Parting::Nonsense),
+            "round {round}: {reason}"
+        );
+    }
+    let hello = Bytes::from_static(b"still there?");
+    let delivery = member.send(PeerRef::Id(founder.id()), hello).await.unwrap();
+    assert_eq!(delivery.peer, founder.id());
+    let faults = founder.status().await.unwrap().counters.faults;
+    assert!(faults >= 250, "{faults} faults");
+}
+
+/// Envelopes that decode: of random origins, to random targets, for every service, with random insides.
+fn senseless(random: &mut Random, count: usize) -> BytesMut {
+    let mut encoder = Encoder::<Polyring>::new();
+    let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+    let book = Book::new(SecretKey::generate(), None, network, &Card::default());
+    let id = |random: &mut Random| PeerId::from_bytes(std::array::from_fn(|_| random.bits() as u8));
+    let guid = |random: &mut Random| {
+        let depth = random.below(4);
+        Guid::of(
+            &(0..depth)
+                .map(|_| random.below(3) as u32)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let ports = [
+        Port::ROUTER,
+        Port::DIRECTORY,
+        Port::INSPECT,
+        Port::APP,
+        Port(999),
+    ];
+    let flows: Vec<_> = (0..64)
+        .map(|_| {
+            let target = match random.below(5) {
+                0 => Target::Peer {
+                    id: id(random),
+                    address: guid(random),
+                },
+                1 => Target::Holder(guid(random)),
+                2 => Target::Key {
+                    scope: None,
+                    key: Key([random.bits() as u8; 32]),
+                    choice: 0,
+                },
+                3 => Target::Prefix(guid(random)),
+                _ => Target::All,
+            };
+            let port = ports[random.below(ports.len())];
+            Arc::new(Flow {
+                origin: id(random),
+                incarnation: random.bits(),
+                source: guid(random),
+                target,
+                port,
+                kind: MessageKind::Unicast,
+                life: 0,
+                first: 0,
+            })
+        })
+        .collect();
+    let mut bytes = BytesMut::new();
+    for _ in 0..count {
+        let receiver = |random: &mut Random| Receiver {
+            id: id(random),
+            address: guid(random),
+            sequence: random.bits(),
+            life: random.bits(),
+            first: random.bits(),
+        };
+        let envelope = Envelope {
+            flow: Arc::clone(&flows[random.below(flows.len())]),
+            sequence: if random.below(2) == 0 {
+                random.below(9) as u64
+            } else {
+                random.bits()
+            },
+            hops: random.bits() as u8,
+            is_traced: random.below(4) == 0,
+            cast: if random.below(8) == 0 {
+                Cast::Several(vec![receiver(random)])
+            } else {
+                Cast::One
+            },
+            payload: (0..random.below(90)).map(|_| random.bits() as u8).collect(),
+        };
+        encoder
+            .encode(&Frame::Envelope(envelope), &book, &mut bytes)
+            .unwrap();
+    }
+    bytes
+}
+
+/// Frames of every tag with sound lengths and random insides; the last one cannot be sound.
+fn undecodable(random: &mut Random, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 1..count {
+        let len = 1 + random.below(60);
+        bytes.push(len as u8);
+        bytes.push(if random.below(2) == 0 {
+            random.below(3) as u8
+        } else {
+            random.bits() as u8
+        });
+        bytes.extend((1..len).map(|_| random.bits() as u8));
+    }
+    // A length beyond every cap.
+    bytes.extend([0xff; 4]);
+    bytes
+}
+
+#[test]
+fn a_peer_that_dies_without_a_word_is_down_in_time() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (mine, theirs) = (runtime(), runtime());
+    let (founder, invite) = mine.block_on(founder(Shape::default()));
+    let entrance = Entrance::Join(Box::new(invite));
+    let victim = theirs
+        .block_on(start(Settings {
+            entrance,
+            ..Settings::default()
+        }))
+        .unwrap();
+    let mut events = founder.events();
+    // Its threads stop where they are: no packet leaves it any more, as after a SIGKILL.
+    theirs.shutdown_background();
+    let since = std::time::Instant::now();
+    let down = mine.block_on(async {
+        timeout(SOON, async {
+            loop {
+                if let PeerEvent::Down { peer, why } = events.recv().await.unwrap() {
+                    return (peer, why);
+                }
+            }
+        })
+        .await
+        .unwrap()
+    });
+    let took = since.elapsed();
+    assert_eq!(down, (victim.id(), "silent".into()));
+    assert!(
+        (Duration::from_secs(1)..Duration::from_millis(3_600)).contains(&took),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_that_say_nothing_do_not_keep_members_out() {
+    let (founder, invite) = founder(Shape::default()).await;
+    let intruder = Arc::new(Intruder::new().await);
+    let mut silent = Vec::new();
+    for _ in 0..16 {
+        silent.push(
+            intruder
+                .dial(invite.contacts[0].id, invite.contacts[0].addresses[0])
+                .await,
+        );
+    }
+    let entrance = Entrance::Join(Box::new(invite));
+    let member = start(Settings {
+        entrance,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    member
+        .send(PeerRef::Id(founder.id()), Bytes::from_static(b"in"))
+        .await
+        .unwrap();
+    for connection in silent {
+        timeout(SOON, connection.closed()).await.unwrap();
+    }
+}
