@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let filter =
-        EnvFilter::try_from_env("RINGWEAVE_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+        EnvFilter::try_from_env("RINGWEAVE_LOG").unwrap_or_else(|_| EnvFilter::new(quiet(&cli)));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -50,7 +50,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
         return Ok(());
     }
     if let Command::Demo(args) = cli.command {
-        return runtime(Builder::new_multi_thread())?.block_on(demo::run(args, cli.json));
+        return demo::run(&args, cli.json);
     }
     let file = settings::File::read(cli.config.as_deref())?;
     let data = settings::data(cli.data.as_deref(), &file)?;
@@ -80,6 +80,11 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
             }
         }
     })
+}
+
+/// What is logged unless asked otherwise. The demo crashes peers on purpose, which QUIC deplores.
+fn quiet(cli: &Cli) -> &'static str {
+    if matches!(cli.command, Command::Demo(_)) { "error,iroh=off" } else { "error" }
 }
 
 /// Whether the invite stands on the command line itself, not in the environment.

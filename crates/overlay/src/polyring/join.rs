@@ -41,6 +41,8 @@ pub(super) struct Joining {
     refuges: Vec<Peer>,
     search: Option<Search>,
     reserved: Vec<Reserved>,
+    /// Searches that came while all places were granted and none was taken yet.
+    waiting: Vec<(Walk, bool)>,
     /// Newcomers sent into a branch since its census was last counted.
     descents: Vec<(PositionId, u64, u32)>,
 }
@@ -62,9 +64,16 @@ struct Reserved {
 
 /// What a ring's keeper decides about a newcomer.
 enum Decision {
-    Stay { branch: String },
-    Descend { position: PositionId, level: u8 },
+    Stay {
+        branch: String,
+    },
+    Descend {
+        position: PositionId,
+        level: u8,
+    },
     Measure,
+    /// The ring is full, but nobody in it can be reached yet.
+    Wait,
 }
 
 impl Joining {
@@ -261,6 +270,14 @@ impl Polyring {
             return;
         }
         match self.choose(cx, ring, &walk) {
+            Decision::Wait => {
+                self.join
+                    .waiting
+                    .retain(|(other, _)| other.joiner != walk.joiner);
+                if self.join.waiting.len() < MAX_RESERVED {
+                    self.join.waiting.push((walk, is_own));
+                }
+            }
             Decision::Stay { branch } => self.reserve(cx, &walk, branch, is_own),
             Decision::Descend { position, level } => {
                 self.descend(cx, Walk { level, ..walk }, position, is_own)
@@ -280,6 +297,13 @@ impl Polyring {
                     },
                 );
             }
+        }
+    }
+
+    /// After a change: those who waited for somebody to take a place are decided upon again.
+    pub(super) fn serve_waiting(&mut self, cx: &mut Cx<'_>) {
+        for (walk, is_own) in std::mem::take(&mut self.join.waiting) {
+            self.decide(cx, walk, is_own);
         }
     }
 
@@ -334,7 +358,7 @@ impl Polyring {
             .staffed()
             .filter(reachable)
             .min_by_key(|position| (weight(position), mix(salt ^ position.id().0)));
-        emptiest.map_or(Decision::Stay { branch }, |position| Decision::Descend {
+        emptiest.map_or(Decision::Wait, |position| Decision::Descend {
             position: position.id(),
             level: walk.level,
         })

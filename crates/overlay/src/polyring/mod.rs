@@ -333,6 +333,7 @@ impl Polyring {
         self.derive_table(cx.host());
         self.watch_parent(cx);
         self.count(cx);
+        self.serve_waiting(cx);
         if self.phase == Phase::Settling {
             self.on_ready(cx, false);
         }

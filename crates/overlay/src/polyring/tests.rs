@@ -29,6 +29,16 @@ fn guids(swarm: &Swarm) -> BTreeMap<u32, Guid> {
         .collect()
 }
 
+fn ring_sizes(swarm: &Swarm) -> BTreeMap<Guid, usize> {
+    let mut sizes = BTreeMap::new();
+    for guid in guids(swarm).into_values() {
+        *sizes
+            .entry(guid.parent().expect("a place has a parent"))
+            .or_default() += 1;
+    }
+    sizes
+}
+
 fn assert_whole(swarm: &Swarm) {
     assert_eq!(swarm.broken_route(), None, "{}", swarm.picture());
     let count = swarm.peers.len();
@@ -76,6 +86,11 @@ fn a_network_that_joins_all_at_once_is_whole() {
     swarm.run(seconds(20));
     assert_whole(&swarm);
     assert_honest(&swarm);
+    assert!(
+        ring_sizes(&swarm).values().all(|size| *size <= 8),
+        "{:?}",
+        ring_sizes(&swarm)
+    );
 }
 
 #[test]
