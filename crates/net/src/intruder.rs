@@ -375,8 +375,9 @@ fn a_peer_that_dies_without_a_word_is_down_in_time() {
     });
     let took = since.elapsed();
     assert_eq!(down, (victim.id(), "silent".into()));
+    // 3.5 s, and what this process itself was late on a busy machine.
     assert!(
-        (Duration::from_secs(1)..Duration::from_millis(3_600)).contains(&took),
+        (Duration::from_secs(1)..Duration::from_secs(5)).contains(&took),
         "{took:?}"
     );
 }

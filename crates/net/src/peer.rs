@@ -244,7 +244,9 @@ impl Ground {
         };
         let network_key = network_key.filter(|key| *key.public().as_bytes() == memory.network.id);
         memory.incarnation = memory::incarnation(memory.incarnation);
-        store.save(&memory)?;
+        if is_known || network_key.is_some() {
+            store.save(&memory)?;
+        }
         Ok(Self {
             home,
             key,
@@ -305,6 +307,9 @@ fn join(
                 hints,
             },
         );
+    }
+    if memory.met.is_empty() {
+        return Err(StartError::NobodyReached { contacts: 0 });
     }
     memory.met.truncate(memory::PEERS);
     Ok(memory)
@@ -408,7 +413,7 @@ async fn run<O: Overlay<Address = Guid>>(
         requests,
         events: watchers,
     };
-    let is_first = contact_count > 0 && !is_known;
+    let is_first = matches!(settings.entrance, Entrance::Join(_)) && !is_known;
     let outcome = if is_first {
         timeout(FIRST_JOIN, is_placed)
             .await

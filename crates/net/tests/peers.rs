@@ -340,3 +340,20 @@ async fn an_oversized_payload_is_refused() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_that_led_nowhere_leaves_nothing_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let gone = founder(Shape::default()).await;
+    let stale = gone.invite().await.unwrap();
+    gone.leave().await;
+    let error = start(at(place.path(), Entrance::Join(Box::new(stale))))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StartError::NobodyReached { .. }), "{error}");
+    let founder = founder(Shape::default()).await;
+    let invite = founder.invite().await.unwrap();
+    start(at(place.path(), Entrance::Join(Box::new(invite))))
+        .await
+        .unwrap();
+}

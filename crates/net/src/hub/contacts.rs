@@ -32,6 +32,8 @@ pub(crate) struct Contacts {
     pub(super) is_placed: bool,
     pub(super) next_try: Time,
     turn: usize,
+    /// Whether there is something to write; a newcomer writes nothing before it has a place, so that
+    /// an invite that led nowhere leaves nothing behind.
     is_changed: bool,
     saved: Time,
     saving: Option<JoinHandle<()>>,
@@ -50,6 +52,13 @@ impl Contacts {
             saved: Time::ZERO,
             saving: None,
         }
+    }
+
+    /// This peer has a place, and so is a member from now on.
+    pub(super) fn on_placed(&mut self) {
+        self.is_placed = true;
+        self.is_changed |= !self.is_known;
+        self.is_known = true;
     }
 
     /// A peer was met: it moves to the front of the memory.
@@ -71,7 +80,8 @@ impl Contacts {
 
     /// Starts to write the memory if it changed; not too often, unless it is the last time.
     pub(super) fn save(&mut self, now: Time, is_last: bool) {
-        if !self.is_changed || (!is_last && now.since(self.saved) < SAVING) {
+        let is_newcomer = !self.is_known && !self.is_placed;
+        if is_newcomer || !self.is_changed || (!is_last && now.since(self.saved) < SAVING) {
             return;
         }
         self.is_changed = false;
@@ -154,21 +164,16 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
-    /// The local network knows a peer: it is a contact, and the next one to be tried.
+    /// The local network knows a peer: a way in for one that has no place, and else of no use.
     pub(super) fn on_found(&mut self, id: PeerId, addresses: &[SocketAddr]) {
-        let Some(peer) = self.book.admit(id) else {
+        if self.contacts.is_placed || self.leaving.is_some() {
+            return;
+        }
+        let Some(peer) = self.book.admit(id).filter(|peer| *peer != Book::ME) else {
             return;
         };
-        if peer == Book::ME {
-            return;
-        }
         self.book.hint(peer, addresses);
-        self.contacts.note(&self.book, peer);
-        if !self.contacts.is_placed {
-            self.contacts.turn = 0;
-            self.contacts.next_try = self.now;
-            self.keep_trying();
-        }
+        self.step(Input::Join(vec![peer]));
     }
 
     /// The peers an invite names: this one, then those it is linked with, then those it met.

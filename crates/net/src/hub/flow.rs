@@ -68,9 +68,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             return;
         };
         let now = self.now;
-        if lane == Lane::Message
-            && let Some(link) = self.link_mut(link)
-        {
+        if let Some(link) = self.link_mut(link) {
             link.used = now;
         }
         self.full.clear();
@@ -98,6 +96,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             return;
         }
         state.decoders[index(lane)] = Some(decoder);
+        if !self.full.is_empty() {
+            self.flush();
+        }
         match self.full.first() {
             Some(&on) if lane == Lane::Message && self.is_watched(on) => {
                 self.held.push(Held {
@@ -162,6 +163,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
     /// Requests of this peer's own application fed a full queue: they wait like any other source.
     pub(super) fn choke(&mut self, peer: Peer) {
+        self.flush();
         if self.is_watched(peer) {
             self.choked = Some((peer, self.now + PATIENCE));
         }
@@ -192,10 +194,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                     self.full.push(peer);
                 }
             }
-            link.used = self.now;
-        } else if matches!(frame, Frame::Overlay(_)) {
-            link.used = self.now;
         }
+        link.used = self.now;
         link.write(lane, &frame, &self.book);
         if !link.is_dirty {
             link.is_dirty = true;

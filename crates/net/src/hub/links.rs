@@ -108,7 +108,7 @@ pub(super) struct Link<O: Overlay> {
     pub(super) is_stuck: bool,
     /// When something was last sent on it, beats included.
     pub(super) sent: Time,
-    /// When something was last sent on it that was not a beat.
+    /// When something last went over it, either way, that was not a beat.
     pub(super) used: Time,
     since: Time,
     is_mine: bool,

@@ -321,7 +321,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     fn tell(&mut self, event: Told<Guid>) {
         match event {
             Told::Placed(guid) => {
-                self.contacts.is_placed = true;
+                self.contacts.on_placed();
                 if let Some(placed) = self.placed.take() {
                     // Whoever started this peer may have given up on it.
                     let _ = placed.send(Ok(()));
