@@ -48,6 +48,9 @@ pub enum ClientError {
         "the peer at {0} refused the token; its files in the data directory may be of another start"
     )]
     Denied(String),
+    /// The peer went away in the middle of a stream.
+    #[error("the peer at {0} has gone away; `ringweave status` tells whether it runs")]
+    Gone(String),
     /// The peer answered that it failed.
     #[error("{}", .0.message)]
     Answered(Fault),
@@ -331,9 +334,7 @@ impl Lines {
                         self.waiting.extend_from_slice(data);
                     }
                 }
-                Some(Err(error)) => {
-                    return Err(ClientError::Broken(self.host.clone(), error.to_string()));
-                }
+                Some(Err(_)) => return Err(ClientError::Gone(self.host.clone())),
             }
         }
     }

@@ -85,7 +85,7 @@ impl From<ClientError> for Problem {
     fn from(error: ClientError) -> Self {
         let word = match error {
             ClientError::Answered(fault) => return fault.into(),
-            ClientError::NotRunning { .. } => Word::Stopped,
+            ClientError::NotRunning { .. } | ClientError::Gone(_) => Word::Stopped,
             ClientError::Denied(_) => Word::Denied,
             ClientError::Silent(_) => Word::Timeout,
             _ => Word::Failed,

@@ -113,6 +113,14 @@ fn a_stopped_peer_is_told_of_in_time() {
 }
 
 #[test]
+fn a_listener_learns_that_its_peer_has_gone() {
+    let anna = Peer::found("anna", &[]);
+    let listener = anna.listener();
+    anna.crash();
+    assert_eq!(listener.code(), 4);
+}
+
+#[test]
 fn the_door_is_shut_to_strangers() {
     let anna = Peer::found("anna", &[]);
     for path in [

@@ -128,6 +128,20 @@ impl Peer {
         heard
     }
 
+    /// A listener that goes on until its peer ends. It is known to the peer when this returns.
+    pub(crate) fn listener(&self) -> Listener {
+        let mut child = command(self, &["listen"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = lines(&mut child);
+        let me = self.id();
+        assert_eq!(ask(self, &["send", me, "to myself"])["delivered"], true);
+        lines.recv_timeout(PATIENCE).unwrap();
+        Listener(child)
+    }
+
     /// Waits for a condition.
     pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -167,6 +181,31 @@ impl Drop for Peer {
         // A process that has ended cannot be killed, and need not be.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A process that runs `ringweave listen`.
+pub(crate) struct Listener(Child);
+
+impl Listener {
+    /// How it ends.
+    pub(crate) fn code(mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code().unwrap();
+            }
+            assert!(Instant::now() < deadline, "the listener does not end");
+            thread::sleep(GLANCE);
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, and need not be.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
