@@ -229,7 +229,7 @@ impl Ask<'_> {
                 Outcome::Undelivered(Undelivered { fault, .. }) => Some(fault),
                 Outcome::Delivered(_) => None,
             });
-        failed.map_or(Ok(()), |fault| Err(fault.into()))
+        failed.map_or(Ok(()), |fault| Err(Problem::from(fault).told()))
     }
 
     pub(crate) async fn broadcast(self, args: BroadcastArgs) -> Result<(), Problem> {
@@ -301,7 +301,7 @@ impl Ask<'_> {
             }
             print::json(&Undelivered::from(fault))?;
         }
-        Ok(problem)
+        Ok(problem.told())
     }
 }
 

@@ -49,15 +49,19 @@ pub(crate) struct Problem {
     pub(crate) exit: Exit,
     /// What is told: a word for programs, a sentence (what; where; what to do) for people.
     pub(crate) fault: Fault,
+    /// Whether an object on standard output has said so already.
+    pub(crate) is_told: bool,
 }
 
 impl Problem {
     /// A problem of this kind.
     pub(crate) fn new(word: Word, message: impl fmt::Display) -> Self {
-        Self {
-            exit: word.into(),
-            fault: Fault::new(word, message.to_string()),
-        }
+        Fault::new(word, message.to_string()).into()
+    }
+
+    /// The same, after an object on standard output has said so.
+    pub(crate) fn told(self) -> Self {
+        Self { is_told: true, ..self }
     }
 
     /// Words that make no sense.
@@ -74,10 +78,7 @@ impl fmt::Display for Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        Self {
-            exit: fault.error.into(),
-            fault,
-        }
+        Self { exit: fault.error.into(), fault, is_told: false }
     }
 }
 

@@ -29,12 +29,10 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     let is_json = cli.json;
-    // These tell of a failed delivery themselves, in the form of a result.
-    let tells_itself = matches!(cli.command, Command::Send(_) | Command::Multicast(_));
     match run(cli, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            if is_json && !tells_itself {
+            if is_json && !problem.is_told {
                 // A reader that has gone away gets no object; the exit code stands.
                 let _ = print::json(&problem.fault);
             }
@@ -84,7 +82,11 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
 
 /// What is logged unless asked otherwise. The demo crashes peers on purpose, which QUIC deplores.
 fn quiet(cli: &Cli) -> &'static str {
-    if matches!(cli.command, Command::Demo(_)) { "error,iroh=off" } else { "error" }
+    if matches!(cli.command, Command::Demo(_)) {
+        "error,iroh=off"
+    } else {
+        "error"
+    }
 }
 
 /// Whether the invite stands on the command line itself, not in the environment.
