@@ -215,6 +215,74 @@ fn peers_that_changed_places_are_found_anew_and_never_mistaken() {
 }
 
 #[test]
+fn a_gap_that_stays_is_skipped_and_what_was_missing_is_refused() {
+    let mut swarm = Swarm::line(2);
+    let first = swarm.send(0, 1, b"0");
+    swarm.result(first).unwrap();
+    // Every transmission of one message is lost, for longer than a receiver waits.
+    swarm.filter = Box::new(
+        |_, _, frame| !matches!(frame, Frame::Envelope(envelope) if &envelope.payload[..] == b"1"),
+    );
+    let missing = swarm.send(0, 1, b"1");
+    let later = (2..5)
+        .map(|n| swarm.send(0, 1, format!("{n}").as_bytes()))
+        .collect::<Vec<_>>();
+    assert_eq!(swarm.result(later[0]), Ok(1));
+    let waited = swarm.outcome(later[0]).took;
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_millis(2_200));
+    assert_eq!(swarm.result(missing), Err(Failure::Refused));
+    assert_eq!(swarm.texts(1).concat(), "0234");
+    assert_eq!(swarm.node(1).counters().dropped, 1);
+}
+
+#[test]
+fn tables_that_contradict_each_other_end_at_the_hop_limit() {
+    let mut swarm = Swarm::line(4);
+    let ticket = swarm.send(0, 3, b"warm");
+    assert_eq!(swarm.result(ticket), Ok(3));
+    // Peer 2 sends whatever is not for it back to where it came from.
+    swarm.tell(2, Word::Loop(1));
+    swarm.sent.clear();
+    let ticket = swarm.send(0, 3, b"round and round");
+    let outcome = swarm.outcome(ticket);
+    assert_eq!(outcome.result, Err(Failure::NoRoute));
+    let once = swarm
+        .sent
+        .iter()
+        .filter(|(_, _, frame)| port(frame) == Some(Port::APP))
+        .count();
+    let tries = once / 64;
+    assert!(
+        (2..=12).contains(&tries) && once % 64 == 0,
+        "{once} transmissions"
+    );
+}
+
+#[test]
+fn a_receiver_that_forgot_a_quiet_flow_takes_it_up_again() {
+    let mut swarm = Swarm::line(2);
+    let ticket = swarm.send(0, 1, b"a");
+    assert_eq!(swarm.result(ticket), Ok(1));
+    swarm.run(Duration::from_secs(61));
+    swarm.restart(1);
+    swarm.run(Duration::from_millis(50));
+    let ticket = swarm.send(0, 1, b"b");
+    assert_eq!(swarm.result(ticket), Ok(1));
+    assert_eq!(swarm.texts(1).concat(), "ab");
+}
+
+#[test]
+fn a_message_to_oneself_is_delivered_here() {
+    let mut swarm = Swarm::line(2);
+    let ticket = swarm.send(0, 0, b"note");
+    assert_eq!(swarm.result(ticket), Ok(0));
+    assert_eq!(
+        (swarm.texts(0).concat(), swarm.sent.len()),
+        ("note".into(), 0)
+    );
+}
+
+#[test]
 fn an_address_means_whoever_holds_it() {
     let mut swarm = Swarm::line(4);
     let to = |address| Command::Send(Destination::Holder(address), Bytes::from_static(b"hi"));

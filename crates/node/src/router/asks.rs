@@ -272,7 +272,8 @@ impl<O: Overlay> Router<O> {
             return self.end_ask(ground, number, failure, at);
         }
         ask.failure = Some((failure, at));
-        if let (Aim::Peer(id), Failure::NotFound) = (&ask.aim, failure) {
+        let is_lost = matches!(failure, Failure::NotFound | Failure::NoRoute);
+        if let (Aim::Peer(id), true) = (&ask.aim, is_lost && ask.address.is_some()) {
             let id = *id;
             ask.wrong = ask.address.take();
             self.finder.drop_address(&id);
@@ -304,10 +305,17 @@ impl<O: Overlay> Router<O> {
                         self.put_question(ground, number);
                     }
                 }
-                Err(Failure::NotFound) => {
-                    self.end_ask(ground, number, Failure::NotFound, None);
+                Err(failure) => {
+                    let last = ask.failure.as_ref().map_or(*failure, |(last, _)| *last);
+                    if (*failure, last) == (Failure::NotFound, Failure::NotFound) {
+                        self.end_ask(ground, number, Failure::NotFound, None);
+                        continue;
+                    }
+                    ask.address = ask.wrong.take();
+                    if ask.failure.is_none() {
+                        ask.failure = Some((*failure, None));
+                    }
                 }
-                Err(failure) => ask.failure = Some((*failure, None)),
             }
         }
     }

@@ -403,12 +403,12 @@ impl<O: Overlay> Router<O> {
     pub(crate) fn on_upkeep(&mut self, ground: &mut Ground<'_, O>, event: &Upkeep<O::Address>) {
         match event {
             Upkeep::Placed(address) => {
+                self.finder.forget_absent();
                 if self.address.as_ref() != Some(address) {
                     self.address = Some(address.clone());
                     self.epoch += 1;
+                    self.publish(ground);
                 }
-                self.finder.forget_absent();
-                self.publish(ground);
             }
             Upkeep::Changed => {
                 self.finder.forget_absent();

@@ -46,7 +46,7 @@ impl<O: Overlay> Router<O> {
             out.found = ground.now;
             out.rebuild();
         }
-        out.failure = None;
+        (out.failure, out.heard) = (None, ground.now);
         (out.room, out.room_bytes) = (acked.room as usize, acked.room_bytes as usize);
         let settled = acked.expected.saturating_sub(out.base) as usize;
         if let Some(last) = settled.checked_sub(1).and_then(|last| out.queue.get(last))
@@ -149,7 +149,9 @@ impl<O: Overlay> Router<O> {
         };
         let is_news = pending.sent >= out.found;
         out.failure = Some((failure, at));
-        if failure == Failure::NotFound && is_news && out.address.is_some() {
+        // Where no connection leads now, the peer may have found another place already.
+        let is_lost = matches!(failure, Failure::NotFound | Failure::NoRoute);
+        if is_lost && is_news && out.address.is_some() {
             out.wrong = out.address.take();
             out.rebuild();
             self.finder.drop_address(whom);

@@ -28,6 +28,9 @@ const FLYING_BYTES: usize = 16 << 20;
 pub(super) const KEPT_BYTES: usize = 2 * FLYING_BYTES;
 /// The shortest wait before a message is sent again: long against a delayed acknowledgement.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// How long a receiver is trusted to remember a flow. After that the flow begins anew, as towards a
+/// receiver that was never heard: nothing of it is under way, so nothing can arrive twice.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// The longest wait before a message is sent again.
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,8 @@ pub(super) struct Outflow<A> {
     pub(super) base: u64,
     pub(super) first: u64,
     pub(super) life: u64,
+    /// When the receiver was heard last.
+    pub(super) heard: Time,
     pub(super) queue: VecDeque<Pending>,
     pub(super) flying: usize,
     pub(super) room: usize,
@@ -121,6 +126,7 @@ impl<A: Clone> Outflow<A> {
             base: first,
             first,
             life: 0,
+            heard: Time::ZERO,
             queue: VecDeque::new(),
             flying: 0,
             room: FIRST_WINDOW,
@@ -217,6 +223,10 @@ impl<O: Overlay> Router<O> {
         let flow = self.outflows.flow(slot);
         if flow.queue.is_empty() {
             flow.due = now;
+            if flow.life != 0 && now.since(flow.heard) >= REMEMBERED {
+                (flow.life, flow.first) = (0, flow.base);
+                flow.rebuild();
+            }
             self.tick(ground);
         }
         let state = State::Open;
@@ -372,8 +382,9 @@ impl<O: Overlay> Router<O> {
                 false
             }
             Found::Absent => {
-                self.give_up(ground, &id, Failure::NotFound);
-                false
+                self.outflows.flow(slot).is_sought = true;
+                self.on_receiver_sought(ground, &id, Err(Failure::NotFound));
+                self.outflows.flow(slot).address.is_some()
             }
             Found::Unknown => {
                 self.outflows.flow(slot).failure = Some((Failure::NoRoute, None));
@@ -410,9 +421,19 @@ impl<O: Overlay> Router<O> {
                 out.rebuild();
                 self.pump(ground, slot);
             }
-            Err(Failure::NotFound) => self.give_up(ground, id, Failure::NotFound),
-            // The directory could not be asked now; it is asked again while the deadlines last.
-            Err(failure) => out.failure = Some((failure, None)),
+            Err(failure) => {
+                let last = out.failure.as_ref().map_or(failure, |(last, _)| *last);
+                if (failure, last) == (Failure::NotFound, Failure::NotFound) {
+                    return self.give_up(ground, id, Failure::NotFound);
+                }
+                // The directory could not be asked, or lost the record of a peer that is merely cut
+                // off: the old place is tried again while the deadlines last.
+                out.address = out.wrong.take();
+                out.found = ground.now;
+                if out.failure.is_none() {
+                    out.failure = Some((failure, None));
+                }
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub enum Word {
     Holders(Vec<Option<u32>>),
     /// The link to the neighbour at this address is cut.
     Cut(u32),
+    /// Every way leads through the neighbour at this address.
+    Loop(u32),
     /// Peers, for the codec to swap.
     Greet(Vec<Peer>),
 }
@@ -37,6 +39,7 @@ pub struct Tree {
     me: u32,
     shape: Shape,
     cut: Vec<u32>,
+    detour: Option<u32>,
     address: Option<u32>,
 }
 
@@ -91,6 +94,7 @@ impl Overlay for Tree {
             me: view.me.0,
             shape: view.config.clone(),
             cut: Vec::new(),
+            detour: None,
             address: None,
         }
     }
@@ -100,6 +104,7 @@ impl Overlay for Tree {
             Input::Join(_) => {}
             Input::Received(_, Word::Holders(holders)) => self.shape.holders = holders,
             Input::Received(_, Word::Cut(address)) => self.cut.push(address),
+            Input::Received(_, Word::Loop(address)) => self.detour = Some(address),
             _ => return,
         }
         let sits = self.sits();
@@ -127,7 +132,10 @@ impl Overlay for Tree {
         if Some(to) == self.address {
             return Hop::Arrived;
         }
-        let next = self.towards(to).filter(|next| !self.cut.contains(next));
+        let next = self
+            .detour
+            .or_else(|| self.towards(to))
+            .filter(|next| !self.cut.contains(next));
         next.and_then(holder)
             .map_or(Hop::Cut, |peer| Hop::To(Peer(peer)))
     }
