@@ -14,6 +14,7 @@
 
 mod book;
 mod card;
+mod door;
 mod event;
 mod gate;
 mod handle;
@@ -29,6 +30,7 @@ mod memory;
 mod network;
 mod peer;
 mod seen;
+mod settings;
 
 pub use gate::Parting;
 pub use handle::{
@@ -41,4 +43,5 @@ pub use invite::{Invite, InviteContact, InviteError, MAX_ADDRESSES, MAX_CONTACTS
 pub use network::{
     MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, Topology, WordError,
 };
-pub use peer::{Data, Entrance, Settings, StartError, start};
+pub use peer::start;
+pub use settings::{Data, Entrance, Settings, StartError};

@@ -335,12 +335,12 @@ mod tests {
         assert!(network.is_genuine());
         let wider = Settled {
             ring_size: 64,
-            ..network.settled.clone()
+            ..network.settled
         };
         assert!(
             !Network {
                 settled: wider,
-                ..network.clone()
+                ..network
             }
             .is_genuine()
         );

@@ -1,5 +1,7 @@
 //! Real peers on loopback: they find each other, talk, heal, and turn away whom they must.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{future::Future, net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;

@@ -21,13 +21,13 @@ const PENDING: usize = 16 * REQUESTS;
 /// The node answers within its own deadline of 5 s; what it forgot is answered after this.
 const FORGOTTEN: std::time::Duration = std::time::Duration::from_secs(8);
 
+/// What goes on with the outcomes of a multicast.
+pub(super) type Gathered = Box<dyn FnOnce(Vec<Result<Delivery, CallError>>) + Send>;
+
 /// Whom a question of the node is for.
 pub(super) enum Pending {
     Send(String, Answer<Delivery>),
-    Multicast(
-        Vec<String>,
-        Box<dyn FnOnce(Vec<Result<Delivery, CallError>>) + Send>,
-    ),
+    Multicast(Vec<String>, Gathered),
     Broadcast(String, Answer<Spread>),
     Trace(String, Answer<Vec<TracedHop>>),
     /// Part of the lookup of this number.

@@ -1,75 +1,42 @@
-//! Links come and go: dials, knocks, beats, suspicion, and the end.
+//! Links come and go: who knocks, which of two connections stays, and the end.
 //!
 //! Between two peers stands one connection. Where both dial at once, the dial of the smaller PeerId
 //! wins: the smaller turns the other's dial away, the larger takes what comes. Later on a new
 //! connection replaces an old one, since nobody dials who believes to have one.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::BytesMut;
-use iroh::{
-    EndpointAddr, PublicKey, TransportAddr,
-    endpoint::{Connection, SendStream},
-};
-use ringweave_ids::{Guid, Peer, PeerId, Time};
+use iroh::endpoint::{Connection, SendStream};
+use ringweave_ids::{Guid, Peer, Time};
 use ringweave_node::{
     Frame, Input, Lane,
     wire::{Decoder, Encoder},
 };
 use ringweave_overlay::{Host as _, Loss, Overlay};
-use tokio::time::timeout;
 
-use super::{Ending, Hub, alarms::What};
+use super::{
+    Hub,
+    dials::{Dial, YOUNG},
+};
 use crate::{
     book::Book,
-    event::Event,
-    gate::{ALPN, Hello, Parting, Side, Turned, remote},
+    gate::{Hello, Parting, Side, remote},
     handle::PeerEvent,
     link::{self, LinkId, Shared, Tasks},
 };
 
-/// Deadline of a dial, handshake and greeting included.
-const DIAL: Duration = Duration::from_secs(5);
-/// Deadline of a dial to a peer that has fallen silent: with [`SILENCE`] and a tick it makes 3.5 s.
-const REDIAL: Duration = Duration::from_millis(900);
-/// Dials under way at once; more wait for a place.
-const DIALS: usize = 32;
 /// Connections at once; an inner peer of rings of 32 holds about 70.
 const LINKS: usize = 4_096;
-/// Frames that wait for a connection to one peer.
-const WAITING: usize = 256;
-/// A link on which nothing was sent for this long gets a beat.
-const BEAT: Duration = Duration::from_secs(1);
-/// A link that was silent for this long is suspected: two beats are missing.
-const SILENCE: Duration = Duration::from_millis(2_500);
-/// A link that nobody holds is closed after this long without use.
-const IDLE: Duration = Duration::from_secs(15);
-/// Two connections younger than this were dialled at the same time.
-const YOUNG: Duration = Duration::from_secs(5);
-/// How long the larger waits for the smaller's dial before it tries its own again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How often a dial that met another one is tried again.
-const TRIES: u8 = 3;
-/// The longest rest of a peer that could not be reached, reached by doubling from one second.
-const REST: Duration = Duration::from_secs(32);
-/// How soon a peer that rests is called down again, so that asking at once does not turn in circles.
-const NOT_NOW: Duration = Duration::from_millis(250);
-/// Unreachable peers remembered.
-const RESTS: usize = 4_096;
-/// Between two looks at the links; the soonest of beats and suspicions is met this closely.
-const TICK: Duration = Duration::from_millis(50);
-/// A loop that comes this late to a tick was held up, and so perhaps were its readers.
-const LATE: Duration = Duration::from_millis(100);
 
 /// What stands between this peer and another.
 pub(super) struct Slot<O: Overlay> {
     pub(super) link: Option<Box<Link<O>>>,
-    dial: Option<Dial>,
-    waiting: Vec<(Lane, Frame<O>)>,
+    pub(super) dial: Option<Dial>,
+    pub(super) waiting: Vec<(Lane, Frame<O>)>,
     /// Whether the node holds the connection.
     pub(super) is_open: bool,
 }
@@ -83,16 +50,6 @@ impl<O: Overlay> Default for Slot<O> {
             is_open: false,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Dial {
-    stamp: u64,
-    /// Whether a connection stands that fell silent.
-    is_redial: bool,
-    /// Whether it is under way, not waiting for a place or for the end of a rest.
-    is_running: bool,
-    tries: u8,
 }
 
 /// A connection that stands.
@@ -110,39 +67,16 @@ pub(super) struct Link<O: Overlay> {
     pub(super) sent: Time,
     /// When something last went over it, either way, that was not a beat.
     pub(super) used: Time,
-    since: Time,
-    is_mine: bool,
-    is_suspect: bool,
-    incarnation: u64,
+    pub(super) since: Time,
+    pub(super) is_mine: bool,
+    pub(super) is_suspect: bool,
+    pub(super) incarnation: u64,
     tasks: Tasks,
 }
 
 impl<O: Overlay> Link<O> {
     pub(super) async fn drain(&mut self, span: Duration) {
         self.tasks.drain(span).await;
-    }
-}
-
-/// Peers that could not be reached, and until when they are left alone.
-#[derive(Debug, Default)]
-pub(super) struct Rests(HashMap<PeerId, (u32, Time)>);
-
-impl Rests {
-    fn note(&mut self, id: PeerId, now: Time) {
-        if self.0.len() >= RESTS {
-            self.0.retain(|_, (_, until)| *until > now);
-            if self.0.len() >= RESTS {
-                return;
-            }
-        }
-        let (failures, until) = self.0.entry(id).or_insert((0, now));
-        let rest = Duration::from_secs(1 << (*failures).min(5)).min(REST);
-        *failures += 1;
-        *until = now + rest;
-    }
-
-    fn is_resting(&self, id: &PeerId, now: Time) -> bool {
-        self.0.get(id).is_some_and(|(_, until)| *until > now)
     }
 }
 
@@ -166,7 +100,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
-    fn slot(&mut self, peer: Peer) -> &mut Slot<O> {
+    pub(super) fn slot(&mut self, peer: Peer) -> &mut Slot<O> {
         self.make_room(peer);
         &mut self.slots[peer.0 as usize]
     }
@@ -189,229 +123,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         if let Some(slot) = self.slots.get_mut(peer.0 as usize) {
             slot.is_open = false;
         }
-    }
-
-    pub(super) fn send_later(&mut self, peer: Peer, lane: Lane, frame: Frame<O>) {
-        let slot = self.slot(peer);
-        if slot.waiting.len() < WAITING {
-            slot.waiting.push((lane, frame));
-        } else {
-            self.traffic.dropped += 1;
-        }
-        self.dial(peer);
-    }
-
-    /// Dials unless there is a connection or a dial already.
-    pub(super) fn dial(&mut self, peer: Peer) {
-        let id = self.book.id(peer);
-        let is_resting = self.rests.is_resting(&id, self.now);
-        let is_known = peer != Book::ME && self.book.has(peer);
-        self.stamps += 1;
-        let stamp = self.stamps;
-        let slot = self.slot(peer);
-        if slot.link.is_some() || slot.dial.is_some() {
-            return;
-        }
-        slot.dial = Some(Dial {
-            stamp,
-            is_redial: false,
-            is_running: false,
-            tries: 0,
-        });
-        self.book.hold(peer);
-        if is_resting || !is_known {
-            self.alarms.set(self.now + NOT_NOW, What::Down(peer, stamp));
-        } else if self.dials >= DIALS {
-            self.dial_queue.push_back(peer);
-        } else {
-            self.start_dial(peer, stamp, DIAL);
-        }
-    }
-
-    fn start_dial(&mut self, peer: Peer, stamp: u64, limit: Duration) {
-        self.dials += 1;
-        if let Some(dial) = &mut self.slot(peer).dial {
-            dial.is_running = true;
-        }
-        let (endpoint, gate, report) = (
-            self.endpoint.clone(),
-            Arc::clone(&self.gate),
-            self.report.clone(),
-        );
-        let addresses = self.book.addresses(peer).into_iter().map(TransportAddr::Ip);
-        let key = PublicKey::from_bytes(self.book.id(peer).as_bytes());
-        let address = key.map(|key| EndpointAddr::from_parts(key, addresses));
-        self.tasks.spawn(async move {
-            let attempt = async {
-                let address = address.map_err(|_| Turned::Lost)?;
-                if address.is_empty() {
-                    return Err(Turned::Lost);
-                }
-                let connection = endpoint
-                    .connect(address, ALPN)
-                    .await
-                    .map_err(|_| Turned::Lost)?;
-                let hello = gate.greet(&connection).await?;
-                Ok(Box::new((connection, hello)))
-            };
-            let result = timeout(limit, attempt).await.unwrap_or(Err(Turned::Lost));
-            // The loop may be gone.
-            let _ = report
-                .send(Event::Dialled {
-                    peer,
-                    stamp,
-                    result,
-                })
-                .await;
-        });
-    }
-
-    /// A dial is over, one way or another; the next that waits may start.
-    fn end_dial(&mut self, peer: Peer) {
-        if let Some(slot) = self.slots.get_mut(peer.0 as usize)
-            && slot.dial.take().is_some()
-        {
-            self.book.release(peer);
-        }
-    }
-
-    fn next_dial(&mut self) {
-        self.dials -= 1;
-        while self.dials < DIALS
-            && let Some(peer) = self.dial_queue.pop_front()
-        {
-            if let Some(Dial { stamp, .. }) = self.slot(peer).dial {
-                self.start_dial(peer, stamp, DIAL);
-            }
-        }
-    }
-
-    pub(super) fn on_dialled(
-        &mut self,
-        peer: Peer,
-        stamp: u64,
-        result: Result<Box<(Connection, Hello)>, Turned>,
-    ) {
-        self.next_dial();
-        let dial = self.slot(peer).dial.filter(|dial| dial.stamp == stamp);
-        match (result, dial) {
-            (Ok(fresh), _) => {
-                let (connection, hello) = *fresh;
-                self.on_connected(peer, connection, hello, dial);
-            }
-            (Err(_), None) => {}
-            (Err(turned), Some(dial)) => self.on_undialled(peer, dial, turned),
-        }
-        self.settle();
-    }
-
-    fn on_connected(
-        &mut self,
-        peer: Peer,
-        connection: Connection,
-        hello: Hello,
-        dial: Option<Dial>,
-    ) {
-        let is_smaller = self.book.id(Book::ME) < remote(&connection);
-        let is_lost = self.link(peer).is_some_and(|link| {
-            let is_theirs = !link.is_mine && link.incarnation == hello.incarnation;
-            is_theirs && !is_smaller && self.now.since(link.since) < YOUNG
-        });
-        let is_redial = dial.is_some_and(|dial| dial.is_redial);
-        if (is_lost && !is_redial) || !self.book.has(peer) {
-            Parting::Double.close(&connection);
-            self.end_dial(peer);
-            self.tidy(peer);
-            return;
-        }
-        self.establish(peer, connection, hello, true);
-    }
-
-    fn on_undialled(&mut self, peer: Peer, dial: Dial, turned: Turned) {
-        let id = self.book.id(peer);
-        if dial.is_redial {
-            self.end_dial(peer);
-            let is_silent = self
-                .link(peer)
-                .is_some_and(|link| self.silence(link) >= SILENCE);
-            if is_silent {
-                self.lose(peer, Loss::Silent);
-            } else if let Some(link) = self.slot(peer).link.as_deref_mut() {
-                link.is_suspect = false;
-            }
-            return;
-        }
-        if self.link(peer).is_some() {
-            self.end_dial(peer);
-            return;
-        }
-        if turned == Turned::Down(Parting::Double) && dial.tries < TRIES {
-            if let Some(dial) = &mut self.slot(peer).dial {
-                dial.is_running = false;
-            }
-            self.alarms
-                .set(self.now + AGAIN, What::Again(peer, dial.stamp));
-            return;
-        }
-        self.rests.note(id, self.now);
-        let loss = match turned {
-            Turned::Down(parting) | Turned::Away(parting) if parting.is_final() => {
-                self.on_refused(parting, turned);
-                Loss::Refused
-            }
-            Turned::Down(Parting::Busy) => Loss::Refused,
-            _ => Loss::Unreachable,
-        };
-        self.on_unreachable(peer, loss);
-    }
-
-    /// A peer of the network, or of another, turned this one away for good.
-    fn on_refused(&mut self, parting: Parting, turned: Turned) {
-        tracing::info!(?turned, "refused: {parting}");
-        if !self.contacts.is_known
-            && let Some(placed) = self.placed.take()
-        {
-            // Whoever started this peer may have given up on it.
-            let _ = placed.send(Err(Ending::Parted(parting)));
-        }
-    }
-
-    /// A peer that was not dialled because it rests.
-    pub(super) fn on_rested(&mut self, peer: Peer, stamp: u64) {
-        if self
-            .slot(peer)
-            .dial
-            .is_some_and(|dial| dial.stamp == stamp && !dial.is_running)
-        {
-            self.on_unreachable(peer, Loss::Unreachable);
-        }
-    }
-
-    fn on_unreachable(&mut self, peer: Peer, loss: Loss) {
-        if self.link(peer).is_some() {
-            return;
-        }
-        let slot = self.slot(peer);
-        slot.is_open = false;
-        let waiting = std::mem::take(&mut slot.waiting);
-        self.traffic.dropped += waiting.len() as u64;
-        self.down(peer, loss);
-        self.end_dial(peer);
-        self.tidy(peer);
-        self.settle();
-    }
-
-    pub(super) fn dial_again(&mut self, peer: Peer, stamp: u64) {
-        let slot = self.slot(peer);
-        let Some(dial) = slot.dial.as_mut().filter(|dial| dial.stamp == stamp) else {
-            return;
-        };
-        if slot.link.is_some() {
-            self.end_dial(peer);
-            return;
-        }
-        dial.tries += 1;
-        self.start_dial(peer, stamp, DIAL);
     }
 
     /// Someone connected, and passed the gate.
@@ -461,11 +172,17 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     }
 
     /// A connection stands: it takes the place of an older one, if there is one.
-    fn establish(&mut self, peer: Peer, connection: Connection, hello: Hello, is_mine: bool) {
+    pub(super) fn establish(
+        &mut self,
+        peer: Peer,
+        connection: Connection,
+        hello: Hello,
+        is_mine: bool,
+    ) {
         if self.link(peer).is_some() {
             self.lose_to(peer, Loss::Closed, Some(Parting::Double));
         }
-        self.rests.0.remove(&self.book.id(peer));
+        self.rests.forget(&self.book.id(peer));
         self.book.hold(peer);
         self.book.learn(peer, &hello.card);
         self.end_dial(peer);
@@ -537,86 +254,5 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.unhold(link.id);
         self.book.release(peer);
         self.tidy(peer);
-    }
-
-    fn silence(&self, link: &Link<O>) -> Duration {
-        self.now.since(Time::from_micros(link.shared.heard()))
-    }
-
-    /// Looks at every link: beats, suspicions, idleness; then at all else that takes its time.
-    pub(super) fn tick(&mut self) {
-        let late = self.now.since(self.next_tick);
-        if late > LATE {
-            for link in self.slots.iter().filter_map(|slot| slot.link.as_deref()) {
-                link.shared.excuse(late);
-            }
-        }
-        let mut next = self.now + BEAT;
-        let (mut suspects, mut idle) = (Vec::new(), Vec::new());
-        for slot in &mut self.slots {
-            let Some(link) = slot.link.as_deref_mut() else {
-                continue;
-            };
-            if self.now.since(link.sent) >= BEAT {
-                link.sent = self.now;
-                // A full send buffer means that something is on its way anyhow.
-                let _ = link
-                    .connection
-                    .send_datagram(link::beat(slot.is_open).into());
-            }
-            let silence = self.now.since(Time::from_micros(link.shared.heard()));
-            if silence >= SILENCE && !link.is_suspect {
-                link.is_suspect = true;
-                suspects.push(link.id.peer);
-            } else if silence < SILENCE && slot.dial.is_none() {
-                link.is_suspect = false;
-            }
-            let is_held = slot.is_open || link.shared.is_wanted();
-            if !is_held && self.now.since(link.used) >= IDLE {
-                idle.push(link.id.peer);
-            }
-            next = next.min(link.sent + BEAT);
-            if !link.is_suspect {
-                next = next.min(self.now + SILENCE.saturating_sub(silence));
-            }
-            if let Some(path) = link
-                .connection
-                .paths()
-                .iter()
-                .find(|path| path.is_selected())
-            {
-                self.book.time(link.id.peer, path.rtt());
-            }
-        }
-        self.next_tick = next.max(self.now + TICK);
-        for peer in suspects {
-            self.redial(peer);
-        }
-        for peer in idle {
-            self.lose(peer, Loss::Closed);
-            self.settle();
-        }
-        self.pay_overdue();
-        while self.tasks.try_join_next().is_some() {}
-        self.on_event(Event::Taken);
-        self.keep_trying();
-        self.expire();
-        self.contacts.save(self.now, false);
-    }
-
-    fn redial(&mut self, peer: Peer) {
-        self.stamps += 1;
-        let stamp = self.stamps;
-        let slot = self.slot(peer);
-        if slot.dial.is_none() {
-            slot.dial = Some(Dial {
-                stamp,
-                is_redial: true,
-                is_running: false,
-                tries: 0,
-            });
-            self.book.hold(peer);
-            self.start_dial(peer, stamp, REDIAL);
-        }
     }
 }

@@ -10,8 +10,10 @@
 //! writers: many frames per write, one write per link. Nothing here blocks but the one `select!`.
 
 mod alarms;
+mod beats;
 mod calls;
 mod contacts;
+mod dials;
 mod flow;
 mod links;
 mod lookup;
@@ -38,8 +40,9 @@ pub(crate) use self::contacts::Contacts;
 use self::{
     alarms::{Alarms, What},
     calls::Calls,
+    dials::Rests,
     flow::Held,
-    links::{Rests, Slot},
+    links::Slot,
 };
 use crate::{
     book::Book,

@@ -1,0 +1,87 @@
+//! Beats: what tells a living peer from a dead one, and what else takes its time.
+
+use std::time::Duration;
+
+use ringweave_ids::{Guid, Time};
+use ringweave_overlay::{Loss, Overlay};
+
+use super::{Hub, links::Link};
+use crate::{event::Event, link};
+
+/// A link on which nothing was sent for this long gets a beat.
+const BEAT: Duration = Duration::from_secs(1);
+/// A link that was silent for this long is suspected: two beats are missing.
+pub(super) const SILENCE: Duration = Duration::from_millis(2_500);
+/// A link that nobody holds is closed after this long without use.
+const IDLE: Duration = Duration::from_secs(15);
+/// Between two looks at the links; the soonest of beats and suspicions is met this closely.
+const TICK: Duration = Duration::from_millis(50);
+/// A loop that comes this late to a tick was held up, and so perhaps were its readers.
+const LATE: Duration = Duration::from_millis(100);
+
+impl<O: Overlay<Address = Guid>> Hub<O> {
+    pub(super) fn silence(&self, link: &Link<O>) -> Duration {
+        self.now.since(Time::from_micros(link.shared.heard()))
+    }
+
+    /// Looks at every link: beats, suspicions, idleness; then at all else that takes its time.
+    pub(super) fn tick(&mut self) {
+        let late = self.now.since(self.next_tick);
+        if late > LATE {
+            for link in self.slots.iter().filter_map(|slot| slot.link.as_deref()) {
+                link.shared.excuse(late);
+            }
+        }
+        let mut next = self.now + BEAT;
+        let (mut suspects, mut idle) = (Vec::new(), Vec::new());
+        for slot in &mut self.slots {
+            let Some(link) = slot.link.as_deref_mut() else {
+                continue;
+            };
+            if self.now.since(link.sent) >= BEAT {
+                link.sent = self.now;
+                // A full send buffer means that something is on its way anyhow.
+                let _ = link
+                    .connection
+                    .send_datagram(link::beat(slot.is_open).into());
+            }
+            let silence = self.now.since(Time::from_micros(link.shared.heard()));
+            if silence >= SILENCE && !link.is_suspect {
+                link.is_suspect = true;
+                suspects.push(link.id.peer);
+            } else if silence < SILENCE && slot.dial.is_none() {
+                link.is_suspect = false;
+            }
+            let is_held = slot.is_open || link.shared.is_wanted();
+            if !is_held && self.now.since(link.used) >= IDLE {
+                idle.push(link.id.peer);
+            }
+            next = next.min(link.sent + BEAT);
+            if !link.is_suspect {
+                next = next.min(self.now + SILENCE.saturating_sub(silence));
+            }
+            if let Some(path) = link
+                .connection
+                .paths()
+                .iter()
+                .find(|path| path.is_selected())
+            {
+                self.book.time(link.id.peer, path.rtt());
+            }
+        }
+        self.next_tick = next.max(self.now + TICK);
+        for peer in suspects {
+            self.redial(peer);
+        }
+        for peer in idle {
+            self.lose(peer, Loss::Closed);
+            self.settle();
+        }
+        self.pay_overdue();
+        while self.tasks.try_join_next().is_some() {}
+        self.on_event(Event::Taken);
+        self.keep_trying();
+        self.expire();
+        self.contacts.save(self.now, false);
+    }
+}
