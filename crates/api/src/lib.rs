@@ -4,7 +4,7 @@
 //! program, scripts, curl ──HTTP on 127.0.0.1, bearer token──> Server ──> net's Handle
 //! ```
 //!
-//! Who may call is decided in one place, in front of everything ([`guard`]): the Host must be this
+//! Who may call is decided in one place, in front of everything (module `guard`): the Host must be this
 //! server's own, the Origin absent or the same, the token right. The interface is for processes of
 //! the same user on the same machine; it never listens on other than loopback addresses.
 

@@ -113,6 +113,17 @@ fn a_stopped_peer_is_told_of_in_time() {
 }
 
 #[test]
+fn those_who_watch_see_neighbours_come_and_go() {
+    let anna = Peer::found("anna", &[]);
+    let mut events = anna.events();
+    let bo = Peer::join("bo", &anna);
+    let id = Value::from(bo.id());
+    assert!(events.any(|event| event["event"] == "up" && event["peer"] == id));
+    bo.leave();
+    assert!(events.any(|event| event["event"] == "down" && event["peer"] == id));
+}
+
+#[test]
 fn a_listener_learns_that_its_peer_has_gone() {
     let anna = Peer::found("anna", &[]);
     let listener = anna.listener();

@@ -92,12 +92,20 @@ impl Peer {
     }
 
     pub(crate) fn http(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
-        let address = self.ready["api"]
+        door::request(self.address(), method, path, headers)
+    }
+
+    /// What happens at the peer from now on.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Value> {
+        door::events(self.address(), "/v1/events", &self.token())
+    }
+
+    fn address(&self) -> &str {
+        self.ready["api"]
             .as_str()
             .unwrap()
             .strip_prefix("http://")
-            .unwrap();
-        door::request(address, method, path, headers)
+            .unwrap()
     }
 
     /// The first `count` messages of the inbox. A little longer is listened, so that one more is seen.
