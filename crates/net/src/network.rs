@@ -273,7 +273,7 @@ impl Network {
     ///
     /// # Errors
     /// Names the first setting that differs.
-    pub(crate) fn compare(&self, shape: &Shape) -> Result<(), ShapeError> {
+    pub fn compare(&self, shape: &Shape) -> Result<(), ShapeError> {
         let Settled {
             topology,
             ring_size,
