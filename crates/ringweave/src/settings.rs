@@ -149,6 +149,10 @@ pub(crate) fn up(
         Some(word) => Some(invite(&word, is_plain_join)?),
         None => file.join.map(|word| invite(&word, false)).transpose()?,
     };
+    if let Some(invite) = &join {
+        // Found out here, so that nothing is written for a network that is not the wanted one.
+        invite.network().compare(&shape).map_err(Problem::usage)?;
+    }
     let api = args
         .api
         .or(file.api)

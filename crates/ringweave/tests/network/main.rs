@@ -225,6 +225,7 @@ fn an_invite_that_was_changed_on_its_way_changes_nothing() {
     let data = folder.path().join("peer");
     let (code, error) = peer::refused(&data, &["--join", &invite, "--ring-size", "7"]);
     assert!(code == 2 && error.contains("ring size"), "{code} {error}");
+    assert!(!data.exists());
 }
 
 #[test]
