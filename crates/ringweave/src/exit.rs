@@ -61,7 +61,10 @@ impl Problem {
 
     /// The same, after an object on standard output has said so.
     pub(crate) fn told(self) -> Self {
-        Self { is_told: true, ..self }
+        Self {
+            is_told: true,
+            ..self
+        }
     }
 
     /// Words that make no sense.
@@ -78,7 +81,11 @@ impl fmt::Display for Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        Self { exit: fault.error.into(), fault, is_told: false }
+        Self {
+            exit: fault.error.into(),
+            fault,
+            is_told: false,
+        }
     }
 }
 
