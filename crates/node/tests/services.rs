@@ -10,6 +10,7 @@ use ringweave_ids::PeerId;
 use ringweave_node::{
     Command, Destination, Event, Failure, Frame, Input, Outcome, Placed, Port, Query, Traced,
 };
+use ringweave_overlay::Target;
 use swarm::{LATENCY, Swarm, Word, id};
 
 fn trace(
@@ -81,6 +82,15 @@ fn a_trace_into_silence_names_the_last_hop_heard() {
         (outcome.result, outcome.at),
         (Err(Failure::NoRoute), Some(1))
     );
+}
+
+#[test]
+fn reports_that_overtake_each_other_are_put_in_order() {
+    let mut swarm = Swarm::line(6);
+    swarm.detour = |count| Duration::from_micros((count * 7_919 % 5_003) as u64);
+    let hops = trace(&mut swarm, 0, Destination::Peer(id(5))).unwrap();
+    let way = hops.iter().map(|hop| hop.address).collect::<Vec<_>>();
+    assert_eq!(way, [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -176,6 +186,43 @@ fn records_move_when_their_keys_lead_elsewhere() {
                 [id(wanted)]
             );
         }
+    }
+}
+
+#[test]
+fn the_second_owner_answers_where_the_first_is_silent() {
+    let mut swarm = Swarm::line(6);
+    swarm.filter = Box::new(|_, _, frame| match frame {
+        Frame::Envelope(envelope) => !matches!(envelope.flow.target, Target::Key { choice: 0, .. }),
+        Frame::Overlay(_) => true,
+    });
+    for wanted in 0..6 {
+        assert_eq!(
+            ids(resolve(&mut swarm, 2, prefix(wanted, 12))),
+            [id(wanted)]
+        );
+    }
+}
+
+#[test]
+fn an_older_record_never_replaces_a_newer_one() {
+    let mut swarm = Swarm::unjoined(&[None, Some(0), Some(1), Some(2)]);
+    (0..4).for_each(|index| swarm.join(index));
+    swarm.run(Duration::from_secs(1));
+    let old = swarm.sent.clone();
+    swarm.reshape(vec![Some(0), Some(1), Some(3), Some(2)]);
+    swarm.run(Duration::from_secs(3));
+    for (from, to, frame) in old {
+        swarm.input(to, Input::Received(ringweave_ids::Peer(from), frame));
+    }
+    swarm.run(Duration::from_secs(1));
+    for (wanted, address) in [(2, 3), (3, 2)] {
+        let name = Query::Name(format!("peer-{wanted}"));
+        let placed = resolve(&mut swarm, 0, name).unwrap();
+        assert_eq!(
+            placed.iter().map(|one| one.address).collect::<Vec<_>>(),
+            [address]
+        );
     }
 }
 

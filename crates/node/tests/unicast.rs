@@ -201,17 +201,39 @@ fn silence_ends_in_a_timeout() {
 }
 
 #[test]
-fn peers_that_changed_places_are_found_anew_and_never_mistaken() {
+fn a_peer_that_moved_is_found_anew_and_nobody_is_mistaken_for_it() {
+    let mut swarm = Swarm::line(6);
+    let ticket = swarm.send(0, 4, b"one");
+    assert_eq!(swarm.result(ticket), Ok(4));
+    swarm.reshape(vec![Some(0), Some(1), Some(2), Some(3), Some(5), Some(4)]);
+    let ticket = swarm.send(0, 4, b"two");
+    let outcome = swarm.outcome(ticket);
+    assert_eq!((outcome.result, outcome.at), (Ok(5), Some(5)));
+    assert!(
+        outcome.took < Duration::from_millis(100),
+        "{:?}",
+        outcome.took
+    );
+    assert_eq!(
+        (swarm.texts(4).concat(), swarm.texts(5).len()),
+        ("onetwo".into(), 0)
+    );
+}
+
+#[test]
+fn a_peer_that_moved_onto_the_way_takes_what_is_its_own() {
     let mut swarm = Swarm::line(5);
     let ticket = swarm.send(0, 4, b"one");
     assert_eq!(swarm.result(ticket), Ok(4));
     swarm.reshape(vec![Some(0), Some(1), Some(4), Some(3), Some(2)]);
+    swarm.sent.clear();
     let ticket = swarm.send(0, 4, b"two");
     assert_eq!(swarm.outcome(ticket).at, Some(2));
-    assert_eq!(
-        (swarm.texts(4).concat(), swarm.texts(2).len()),
-        ("onetwo".into(), 0)
-    );
+    let transmissions = swarm
+        .sent
+        .iter()
+        .filter(|(_, _, frame)| port(frame) == Some(Port::APP));
+    assert_eq!(transmissions.count(), 2);
 }
 
 #[test]
