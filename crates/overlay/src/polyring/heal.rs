@@ -21,7 +21,7 @@ const WITNESSES: usize = 3;
 const VERDICT: Duration = Duration::from_millis(1_000);
 
 /// How long a suspect has to answer a neighbour that was asked.
-const WITNESS: Duration = Duration::from_millis(600);
+const WITNESS: Duration = Duration::from_millis(400);
 
 /// A peer without any connection may itself be the one that is cut off: it waits this long.
 const ALONE: Duration = Duration::from_secs(15);
@@ -73,6 +73,13 @@ impl Healing {
 }
 
 impl Polyring {
+    /// Whoever says something is there, whatever was thought of its link.
+    pub(super) fn hear(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        if !self.is_up(peer) {
+            self.on_up(cx, peer);
+        }
+    }
+
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, _loss: Loss) {
         self.up.retain(|up| *up != peer);
         self.is_dirty = true;
@@ -261,11 +268,11 @@ impl Polyring {
             incarnation,
             ..
         } = self.heal.witnessed.swap_remove(at);
-        if asker == cx.me() {
-            self.suspect(cx, suspect);
-        } else {
+        if asker != cx.me() {
             self.accuse_to(cx, asker, suspect, incarnation);
         }
+        // Two of us have lost it now: no need to wait until my own link has been silent for so long.
+        self.on_down(cx, suspect, Loss::Silent);
     }
 
     fn accuse_to(&self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {

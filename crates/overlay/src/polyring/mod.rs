@@ -253,6 +253,7 @@ impl Polyring {
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
         self.sync.note(&message);
+        self.hear(cx, from);
         match message {
             Message::Join(walk) => self.on_join(cx, walk),
             Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),

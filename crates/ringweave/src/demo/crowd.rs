@@ -67,14 +67,22 @@ impl Heard {
     }
 
     pub(super) fn times(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.times.lock().expect("nothing panics while it holds this lock"))
+        std::mem::take(
+            &mut *self
+                .times
+                .lock()
+                .expect("nothing panics while it holds this lock"),
+        )
     }
 
     async fn listen(&self, mut inbox: Inbox) {
         while let Some(message) = inbox.recv().await {
             let arrived = self.origin.elapsed().as_micros() as u64;
             if let Some(left) = departure(&message.payload) {
-                let mut times = self.times.lock().expect("nothing panics while it holds this lock");
+                let mut times = self
+                    .times
+                    .lock()
+                    .expect("nothing panics while it holds this lock");
                 times.push(arrived.saturating_sub(left));
             }
             let counter = match message.kind {
@@ -112,9 +120,20 @@ impl Crowd {
     ) -> Result<Self, Problem> {
         let began = Instant::now();
         let victims = victims(count);
-        let shape = Shape { ring_size: Some(ring_size), ..Shape::default() };
-        let mut crowd = Self { peers: Vec::new(), doomed: victims, joined_ms: 0 };
-        let founder = Settings { shape, name: Some(name(0)), ..Settings::default() };
+        let shape = Shape {
+            ring_size: Some(ring_size),
+            ..Shape::default()
+        };
+        let mut crowd = Self {
+            peers: Vec::new(),
+            doomed: victims,
+            joined_ms: 0,
+        };
+        let founder = Settings {
+            shape,
+            name: Some(name(0)),
+            ..Settings::default()
+        };
         let founder = Person::start(0, founder, began).await?;
         let invite = founder.handle.invite().await.map_err(stopped)?;
         crowd.peers.push(founder);
@@ -123,7 +142,11 @@ impl Crowd {
         let mut next = 1;
         while crowd.peers.len() < count {
             // The center ring forms one by one, so that who crashes there is known beforehand.
-            let at_once = if next < ring_size as usize { 1 } else { AT_ONCE };
+            let at_once = if next < ring_size as usize {
+                1
+            } else {
+                AT_ONCE
+            };
             while next < count && joining.len() < at_once {
                 let settings = newcomer(next, &invite);
                 let task = Person::start(next, settings, began);
@@ -134,8 +157,12 @@ impl Crowd {
                 }
                 next += 1;
             }
-            let Some(joined) = joining.join_next().await else { break };
-            crowd.peers.push(joined.map_err(|error| Problem::new(Word::Failed, error))??);
+            let Some(joined) = joining.join_next().await else {
+                break;
+            };
+            crowd
+                .peers
+                .push(joined.map_err(|error| Problem::new(Word::Failed, error))??);
             progress.set(crowd.peers.len());
         }
         progress.finish();
@@ -158,13 +185,19 @@ impl Crowd {
                     None => missing.push(format!("{} has no place", person.name)),
                 }
                 missing.extend(peers.iter().filter(|peer| !peer.linked).map(|peer| {
-                    format!("{} is not connected to its {} {}", person.name, peer.role, peer.guid)
+                    format!(
+                        "{} is not connected to its {} {}",
+                        person.name, peer.role, peer.guid
+                    )
                 }));
             }
-            let Some(first) = missing.first() else { return Ok(()) };
+            let Some(first) = missing.first() else {
+                return Ok(());
+            };
             if began.elapsed() > SETTLING {
                 let count = missing.len();
-                let what = format!("{count} links are missing after {SETTLING:?}; the first: {first}");
+                let what =
+                    format!("{count} links are missing after {SETTLING:?}; the first: {first}");
                 return Err(Problem::new(Word::Failed, what));
             }
             tokio::time::sleep(GLANCE).await;
@@ -178,7 +211,11 @@ impl Crowd {
     /// The first of those that sit furthest out.
     pub(super) fn deepest(&self) -> &Person {
         let depth = |person: &&Person| person.guid.depth();
-        self.peers.iter().rev().max_by_key(depth).expect("a crowd has a founder")
+        self.peers
+            .iter()
+            .rev()
+            .max_by_key(depth)
+            .expect("a crowd has a founder")
     }
 
     /// Ordered pairs of two different peers.
@@ -241,11 +278,23 @@ impl Person {
         let handle = start(settings).await?;
         let (unicasts, multicasts, broadcasts) = Default::default();
         let times = Mutex::new(Vec::new());
-        let heard = Arc::new(Heard { origin, unicasts, multicasts, broadcasts, times });
+        let heard = Arc::new(Heard {
+            origin,
+            unicasts,
+            multicasts,
+            broadcasts,
+            times,
+        });
         let inbox = handle.listen().await.map_err(stopped)?;
         let listener = Arc::clone(&heard);
         tokio::spawn(async move { listener.listen(inbox).await });
-        Ok(Self { number, name, handle, guid: Guid::center(), heard })
+        Ok(Self {
+            number,
+            name,
+            handle,
+            guid: Guid::center(),
+            heard,
+        })
     }
 
     pub(super) fn id(&self) -> PeerId {
@@ -255,7 +304,11 @@ impl Person {
 
 fn newcomer(number: usize, invite: &Invite) -> Settings {
     let entrance = Entrance::Join(Box::new(invite.clone()));
-    Settings { entrance, name: Some(name(number)), ..Settings::default() }
+    Settings {
+        entrance,
+        name: Some(name(number)),
+        ..Settings::default()
+    }
 }
 
 fn name(number: usize) -> String {
@@ -284,7 +337,10 @@ impl Scratch {
             fs::DirBuilder::new().mode(0o700).create(&path)
         };
         made().map_err(|error| {
-            Problem::new(Word::Failed, format!("cannot make the directory {}: {error}", path.display()))
+            Problem::new(
+                Word::Failed,
+                format!("cannot make the directory {}: {error}", path.display()),
+            )
         })?;
         Ok(Self(path))
     }

@@ -33,7 +33,10 @@ pub(crate) fn run(args: &DemoArgs, is_json: bool) -> Result<(), Problem> {
     settings::topology(&args.topology)?;
     settings::cluster(args.cluster)?;
     if !(2..=MOST).contains(&args.peers) {
-        return Err(Problem::usage(format!("a demo has 2 to {MOST} peers, not {}", args.peers)));
+        return Err(Problem::usage(format!(
+            "a demo has 2 to {MOST} peers, not {}",
+            args.peers
+        )));
     }
     let ring_size = match args.ring_size {
         Some(size) => settings::ring_size(size)?,
@@ -56,7 +59,10 @@ async fn show(
     let teller = Teller::new(is_json);
     let mut report = Report::new(args.peers, ring_size);
 
-    teller.say(&format!("{} peers with real sockets on loopback, rings of {ring_size}\n", args.peers))?;
+    teller.say(&format!(
+        "{} peers with real sockets on loopback, rings of {ring_size}\n",
+        args.peers
+    ))?;
     let mut crowd = Crowd::gather(args.peers, ring_size, doomed, &teller).await?;
     report.joined(&crowd);
     teller.joined(&crowd, &report)?;
@@ -94,7 +100,11 @@ async fn show(
     crowd.part().await;
     match verdict {
         failed if failed.is_empty() => Ok(()),
-        failed => Err(Problem::new(Word::Failed, format!("the demo did not hold: {}", failed.join("; ")))),
+        failed => Err(Problem::new(
+            Word::Failed,
+            format!("the demo did not hold: {}", failed.join("; ")),
+        )
+        .told()),
     }
 }
 
@@ -103,9 +113,20 @@ async fn stay(crowd: &Crowd, teller: &Teller) -> Result<(), Problem> {
     let home = crowd::Scratch::new()?;
     let door = Door::bind(([127, 0, 0, 1], 0).into()).await?;
     let server: Server = door.open(crowd.first().handle.clone(), home.path())?;
-    let invite = crowd.first().handle.invite().await.map_err(|error| Problem::new(Word::Failed, error))?;
+    let invite = crowd
+        .first()
+        .handle
+        .invite()
+        .await
+        .map_err(|error| Problem::new(Word::Failed, error))?;
     let (inner, outer) = (crowd.first(), crowd.deepest());
-    teller.commands(home.path(), &inner.name, &outer.name, &outer.guid.to_string(), &invite.to_string())?;
+    teller.commands(
+        home.path(),
+        &inner.name,
+        &outer.name,
+        &outer.guid.to_string(),
+        &invite.to_string(),
+    )?;
     let stopped = ctrl_c().await;
     server.shut().await;
     stopped.map_err(|error| Problem::new(Word::Failed, format!("cannot watch for Ctrl-C: {error}")))
@@ -129,7 +150,10 @@ mod tests {
         for peers in [9, 32, 60, 200, 1_000] {
             let size = small_rings(peers) as usize;
             assert!(size + size * size < peers, "{peers} {size}");
-            assert!(size + size * size + size * size * size >= peers, "{peers} {size}");
+            assert!(
+                size + size * size + size * size * size >= peers,
+                "{peers} {size}"
+            );
         }
     }
 }

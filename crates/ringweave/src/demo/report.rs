@@ -144,18 +144,63 @@ impl Report {
         let left = peers - self.killed as u64;
         let is_healed = self.healed_ms.is_some_and(|took| took <= 5_000);
         let claims = [
-            (self.routes_ok == self.routes_tried, format!("{} of {} routes", self.routes_ok, self.routes_tried)),
-            (usize::from(self.hops_max) <= self.hops_bound, format!("{} hops, bound {}", self.hops_max, self.hops_bound)),
-            (self.broadcast_reached == peers && self.broadcast_heard == peers - 1, format!("broadcast reached {}", self.broadcast_reached)),
-            (self.broadcast_transmissions == peers - 1, format!("{} transmissions", self.broadcast_transmissions)),
-            (self.broadcast_duplicates == 0, format!("{} duplicates", self.broadcast_duplicates)),
-            (self.multicast_delivered == self.multicast_receivers as u64, format!("multicast to {}", self.multicast_delivered)),
-            (is_healed, self.healed_ms.map_or("not healed".into(), |took| format!("healed after {took} ms, over 5 s"))),
-            (self.routes_after_ok == self.routes_after_tried, format!("{} of {} routes after healing", self.routes_after_ok, self.routes_after_tried)),
-            (self.broadcast_after_reached == left, format!("broadcast after healing reached {} of {left}", self.broadcast_after_reached)),
-            (self.broadcast_after_transmissions == left - 1 && self.broadcast_after_duplicates == 0, format!("{} transmissions after healing", self.broadcast_after_transmissions)),
+            (
+                self.routes_ok == self.routes_tried,
+                format!("{} of {} routes", self.routes_ok, self.routes_tried),
+            ),
+            (
+                usize::from(self.hops_max) <= self.hops_bound,
+                format!("{} hops, bound {}", self.hops_max, self.hops_bound),
+            ),
+            (
+                self.broadcast_reached == peers && self.broadcast_heard == peers - 1,
+                format!("broadcast reached {}", self.broadcast_reached),
+            ),
+            (
+                self.broadcast_transmissions == peers - 1,
+                format!("{} transmissions", self.broadcast_transmissions),
+            ),
+            (
+                self.broadcast_duplicates == 0,
+                format!("{} duplicates", self.broadcast_duplicates),
+            ),
+            (
+                self.multicast_delivered == self.multicast_receivers as u64,
+                format!("multicast to {}", self.multicast_delivered),
+            ),
+            (
+                is_healed,
+                self.healed_ms.map_or("not healed".into(), |took| {
+                    format!("healed after {took} ms, over 5 s")
+                }),
+            ),
+            (
+                self.routes_after_ok == self.routes_after_tried,
+                format!(
+                    "{} of {} routes after healing",
+                    self.routes_after_ok, self.routes_after_tried
+                ),
+            ),
+            (
+                self.broadcast_after_reached == left,
+                format!(
+                    "broadcast after healing reached {} of {left}",
+                    self.broadcast_after_reached
+                ),
+            ),
+            (
+                self.broadcast_after_transmissions == left - 1
+                    && self.broadcast_after_duplicates == 0,
+                format!(
+                    "{} transmissions after healing",
+                    self.broadcast_after_transmissions
+                ),
+            ),
         ];
-        let failed = claims.into_iter().filter(|(held, _)| !held).map(|(_, claim)| claim);
+        let failed = claims
+            .into_iter()
+            .filter(|(held, _)| !held)
+            .map(|(_, claim)| claim);
         failed.chain(self.failed.clone()).collect()
     }
 }
@@ -175,13 +220,21 @@ impl Teller {
     }
 
     pub(super) fn say(&self, text: &str) -> Result<(), Problem> {
-        if self.is_json { Ok(()) } else { print::line(text) }
+        if self.is_json {
+            Ok(())
+        } else {
+            print::line(text)
+        }
     }
 
     /// A bar on standard error, where a person watches.
     pub(super) fn progress(&self, what: &'static str, len: usize) -> Progress {
         let is_watched = !self.is_json && io::stderr().is_terminal();
-        let bar = if is_watched { ProgressBar::new(len as u64) } else { ProgressBar::hidden() };
+        let bar = if is_watched {
+            ProgressBar::new(len as u64)
+        } else {
+            ProgressBar::hidden()
+        };
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
         bar.set_style(style.expect("the template is well-formed"));
         bar.set_message(what);
@@ -194,8 +247,15 @@ impl Teller {
             peer_id: person.id(),
             name: Some(person.name.clone()),
         };
-        let answer = TreeAnswer { peers: crowd.peers.iter().map(peer).collect(), truncated: false };
-        let tree = if crowd.peers.len() <= 64 { draw::tree(&answer, None) } else { rings(crowd) };
+        let answer = TreeAnswer {
+            peers: crowd.peers.iter().map(peer).collect(),
+            truncated: false,
+        };
+        let tree = if crowd.peers.len() <= 64 {
+            draw::tree(&answer, None)
+        } else {
+            rings(crowd)
+        };
         self.say(&format!("joined in {} ms:\n\n{tree}", report.joined_ms))
     }
 
@@ -232,11 +292,17 @@ impl Teller {
 
     pub(super) fn crash(&self, victims: &[Guid]) -> Result<(), Problem> {
         let places: Vec<_> = victims.iter().map(ToString::to_string).collect();
-        self.say(&format!("crash       {} peers, without a word: {}", victims.len(), places.join(" ")))
+        self.say(&format!(
+            "crash       {} peers, without a word: {}",
+            victims.len(),
+            places.join(" ")
+        ))
     }
 
     pub(super) fn healed(&self, report: &Report) -> Result<(), Problem> {
-        let took = report.healed_ms.map_or("not healed".into(), |took| format!("healed in {took} ms"));
+        let took = report
+            .healed_ms
+            .map_or("not healed".into(), |took| format!("healed in {took} ms"));
         self.say(&format!(
             "heal        {took}: {} of {} pairs of survivors, broadcast reached {} of {}",
             report.routes_after_ok,
@@ -248,10 +314,21 @@ impl Teller {
 
     pub(super) fn verdict(&self, report: &Report) -> Result<(), Problem> {
         let failed = report.verdict();
-        if failed.is_empty() { self.say("\neverything held") } else { self.say(&format!("\nDID NOT HOLD: {}", failed.join("; "))) }
+        if failed.is_empty() {
+            self.say("\neverything held")
+        } else {
+            self.say(&format!("\nDID NOT HOLD: {}", failed.join("; ")))
+        }
     }
 
-    pub(super) fn commands(&self, data: &Path, first: &str, far: &str, guid: &str, invite: &str) -> Result<(), Problem> {
+    pub(super) fn commands(
+        &self,
+        data: &Path,
+        first: &str,
+        far: &str,
+        guid: &str,
+        invite: &str,
+    ) -> Result<(), Problem> {
         let data = data.display();
         let text = format!(
             "\nThe network stays up until Ctrl-C. From a second terminal, as {first}:\n\n  \
@@ -267,7 +344,11 @@ impl Teller {
              ringweave up --data /tmp/mine --lan=false --join {invite}\n\n\
              (`ringweave` is `cargo run --release --` in this checkout.)"
         );
-        if self.is_json { eprintln!("{text}") } else { print::line(text)? }
+        if self.is_json {
+            eprintln!("{text}")
+        } else {
+            print::line(text)?
+        }
         Ok(())
     }
 }
@@ -280,12 +361,20 @@ fn rings(crowd: &Crowd) -> String {
         .map(|(parent, peers)| {
             let shown: Vec<_> = peers.iter().take(6).map(ToString::to_string).collect();
             let more = if peers.len() > 6 { " ..." } else { "" };
-            vec![parent.to_string(), peers.len().to_string(), shown.join(" ") + more]
+            vec![
+                parent.to_string(),
+                peers.len().to_string(),
+                shown.join(" ") + more,
+            ]
         })
         .collect();
     let depth = crowd.depth();
     draw::table(&["RING BELOW", "PEERS", "PLACES"], &rows)
-        + &format!("{} peers in {} rings, {depth} levels\n", crowd.peers.len(), rings.len())
+        + &format!(
+            "{} peers in {} rings, {depth} levels\n",
+            crowd.peers.len(),
+            rings.len()
+        )
 }
 
 /// How far something has come.

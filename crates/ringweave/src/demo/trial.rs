@@ -65,7 +65,9 @@ pub(super) async fn routes(crowd: &Crowd, progress: &Progress) -> Routes {
             for step in 1..ids.len() {
                 let place = places.acquire().await;
                 let to = ids[(at + step) % ids.len()];
-                let result = handle.send(PeerRef::Id(to), Bytes::from_static(b"ahoy")).await;
+                let result = handle
+                    .send(PeerRef::Id(to), Bytes::from_static(b"ahoy"))
+                    .await;
                 drop(place);
                 progress.step();
                 routes.note(&handle, &result);
@@ -89,7 +91,8 @@ impl Routes {
                 self.hops.push(delivery.hops);
             }
             Err(error) => {
-                self.failed.get_or_insert_with(|| format!("from {}: {error}", from.id().short()));
+                self.failed
+                    .get_or_insert_with(|| format!("from {}: {error}", from.id().short()));
             }
         }
     }
@@ -112,9 +115,16 @@ pub(super) async fn latencies(crowd: &Crowd) -> Vec<u64> {
         let to = crowd.peers[(from + step) % count].id();
         let payload = Bytes::from(stamped(crowd.origin()));
         // A message that fails here has no latency; that every pair works is tested elsewhere.
-        let _ = crowd.peers[from].handle.send(PeerRef::Id(to), payload).await;
+        let _ = crowd.peers[from]
+            .handle
+            .send(PeerRef::Id(to), payload)
+            .await;
     }
-    let mut times: Vec<_> = crowd.peers.iter().flat_map(|person| person.heard.times()).collect();
+    let mut times: Vec<_> = crowd
+        .peers
+        .iter()
+        .flat_map(|person| person.heard.times())
+        .collect();
     times.sort_unstable();
     times
 }
@@ -123,7 +133,11 @@ pub(super) async fn latencies(crowd: &Crowd) -> Vec<u64> {
 pub(super) async fn broadcast(crowd: &Crowd) -> Spreading {
     let before = Before::note(crowd, MessageKind::Broadcast).await;
     let began = Instant::now();
-    let spread = crowd.deepest().handle.broadcast(None, Bytes::from_static(b"all hands")).await;
+    let spread = crowd
+        .deepest()
+        .handle
+        .broadcast(None, Bytes::from_static(b"all hands"))
+        .await;
     let ms = began.elapsed().as_secs_f64() * 1e3;
     let reached = spread.map_or(0, |spread| spread.reached);
     // The origin's own application need not hear what it said.
@@ -135,14 +149,30 @@ pub(super) async fn broadcast(crowd: &Crowd) -> Spreading {
 pub(super) async fn multicast(crowd: &Crowd) -> (usize, Spreading) {
     let others = &crowd.peers[1..];
     let stride = (others.len() / RECEIVERS).max(1);
-    let to: Vec<_> = others.iter().step_by(stride).take(RECEIVERS).map(|it| PeerRef::Id(it.id())).collect();
+    let to: Vec<_> = others
+        .iter()
+        .step_by(stride)
+        .take(RECEIVERS)
+        .map(|it| PeerRef::Id(it.id()))
+        .collect();
     let count = to.len();
     let before = Before::note(crowd, MessageKind::Multicast).await;
     let began = Instant::now();
-    let results = crowd.first().handle.multicast(to, Bytes::from_static(b"you few")).await;
+    let results = crowd
+        .first()
+        .handle
+        .multicast(to, Bytes::from_static(b"you few"))
+        .await;
     let ms = began.elapsed().as_secs_f64() * 1e3;
-    let reached = results.map_or(0, |results| results.iter().filter(|result| result.is_ok()).count());
-    (count, before.compare(crowd, count as u64, reached as u64, ms).await)
+    let reached = results.map_or(0, |results| {
+        results.iter().filter(|result| result.is_ok()).count()
+    });
+    (
+        count,
+        before
+            .compare(crowd, count as u64, reached as u64, ms)
+            .await,
+    )
 }
 
 /// The counters before something spreads.
@@ -179,7 +209,11 @@ impl Before {
 }
 
 fn heard(crowd: &Crowd, kind: MessageKind) -> u64 {
-    crowd.peers.iter().map(|person| person.heard.count(kind)).sum()
+    crowd
+        .peers
+        .iter()
+        .map(|person| person.heard.count(kind))
+        .sum()
 }
 
 async fn transmissions(crowd: &Crowd, kind: MessageKind) -> u64 {
