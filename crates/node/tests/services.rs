@@ -87,10 +87,12 @@ fn a_trace_into_silence_names_the_last_hop_heard() {
 #[test]
 fn reports_that_overtake_each_other_are_put_in_order() {
     let mut swarm = Swarm::line(6);
-    swarm.detour = |count| Duration::from_micros((count * 7_919 % 5_003) as u64);
-    let hops = trace(&mut swarm, 0, Destination::Peer(id(5))).unwrap();
+    // The second frame is the first hop's report.
+    swarm.detour = |count| Duration::from_millis(if count == 1 { 50 } else { 0 });
+    let hops = trace(&mut swarm, 0, Destination::Holder(5)).unwrap();
     let way = hops.iter().map(|hop| hop.address).collect::<Vec<_>>();
     assert_eq!(way, [0, 1, 2, 3, 4, 5]);
+    assert!(hops[1].round_trip > hops[5].round_trip);
 }
 
 #[test]

@@ -237,6 +237,26 @@ fn a_peer_that_moved_onto_the_way_takes_what_is_its_own() {
 }
 
 #[test]
+fn a_message_after_one_that_timed_out_waits_for_nothing() {
+    let mut swarm = Swarm::line(2);
+    let first = swarm.send(0, 1, b"a");
+    swarm.result(first).unwrap();
+    swarm.filter = Box::new(|_, to, _| to != 1);
+    let lost = swarm.send(0, 1, b"lost");
+    assert_eq!(swarm.result(lost), Err(Failure::Timeout));
+    swarm.filter = Box::new(|_, _, _| true);
+    let next = swarm.send(0, 1, b"b");
+    let outcome = swarm.outcome(next);
+    assert_eq!(outcome.result, Ok(1));
+    assert!(
+        outcome.took < Duration::from_millis(100),
+        "{:?}",
+        outcome.took
+    );
+    assert_eq!(swarm.texts(1).concat(), "ab");
+}
+
+#[test]
 fn a_gap_that_stays_is_skipped_and_what_was_missing_is_refused() {
     let mut swarm = Swarm::line(2);
     let first = swarm.send(0, 1, b"0");

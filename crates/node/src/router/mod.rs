@@ -20,6 +20,7 @@ mod forward;
 mod holder;
 mod inbox;
 mod jobs;
+mod multicast;
 mod receiver;
 mod retry;
 mod sender;

@@ -44,7 +44,7 @@ pub(super) struct Outflows<A> {
     pub(super) flying_bytes: usize,
     pub(super) kept_bytes: usize,
     /// What multicasts share, and for which epoch it was built.
-    group: Option<(u32, Arc<Flow<A>>)>,
+    pub(super) group: Option<(u32, Arc<Flow<A>>)>,
 }
 
 /// The flow to one receiver.
@@ -139,7 +139,7 @@ impl<A: Clone> Outflow<A> {
     }
 
     /// Whether the next message may go.
-    fn is_open(&self, bytes: usize, all_bytes: usize) -> bool {
+    pub(super) fn is_open(&self, bytes: usize, all_bytes: usize) -> bool {
         self.flying == 0
             || (self.flying < self.room.clamp(1, WINDOW)
                 && self.flying_bytes + bytes <= self.room_bytes
@@ -286,7 +286,7 @@ impl<O: Overlay> Router<O> {
     }
 
     /// Marks the next message of a flow as sent, and gives its payload.
-    fn take_off(&mut self, now: Time, slot: u32) -> Bytes {
+    pub(super) fn take_off(&mut self, now: Time, slot: u32) -> Bytes {
         let out = self.outflows.flow(slot);
         let due = now + out.retry_after(0);
         if out.flying == 0 {
@@ -458,68 +458,5 @@ impl<O: Overlay> Router<O> {
         let out = self.outflows.flow(slot);
         out.first = out.base;
         out.rebuild();
-    }
-
-    /// A multicast: those whose way is known and whose window is open share their copies.
-    pub(super) fn send_group(
-        &mut self,
-        ground: &mut Ground<'_, O>,
-        to: Vec<(PeerId, Receipt)>,
-        payload: &Bytes,
-    ) {
-        let mut receivers = Vec::with_capacity(to.len());
-        for (id, receipt) in to {
-            let kind = MessageKind::Multicast;
-            let Some(slot) = self.enqueue(ground, id, payload.clone(), kind, receipt) else {
-                continue;
-            };
-            let all_bytes = self.outflows.flying_bytes;
-            let out = self.outflows.flow(slot);
-            let is_next = out.flying + 1 == out.queue.len();
-            if !is_next || !out.is_open(payload.len(), all_bytes) || !self.locate(ground, slot) {
-                self.pump(ground, slot);
-                continue;
-            }
-            let out = self.outflows.flow(slot);
-            let Some(address) = out.address.clone() else {
-                continue;
-            };
-            let sequence = out.base + out.flying as u64;
-            receivers.push(crate::Receiver {
-                id,
-                address,
-                sequence,
-                life: out.life,
-                first: out.first,
-            });
-            self.take_off(ground.now, slot);
-        }
-        let Some(source) = self.address.clone() else {
-            return;
-        };
-        let epoch = self.epoch;
-        let flow = match &self.outflows.group {
-            Some((built, flow)) if *built == epoch => Arc::clone(flow),
-            _ => {
-                let flow = self.flow(source, Target::All, Port::APP);
-                let flow = Arc::new(Flow {
-                    kind: MessageKind::Multicast,
-                    ..flow
-                });
-                self.outflows.group = Some((epoch, Arc::clone(&flow)));
-                flow
-            }
-        };
-        for receivers in receivers.chunks(crate::MAX_RECEIVERS) {
-            let envelope = Envelope {
-                flow: Arc::clone(&flow),
-                sequence: super::ANSWER,
-                hops: 0,
-                is_traced: false,
-                cast: Cast::Several(receivers.to_vec()),
-                payload: payload.clone(),
-            };
-            self.share_out(ground, envelope);
-        }
     }
 }
