@@ -241,12 +241,7 @@ impl Polyring {
         peer.record = Some(record);
         peer.up = peer.wanted_links(view.me);
         peer.held.clone_from(&peer.up);
-        if let Some(position) = peer.own.position(peer.position_id()) {
-            peer.guid = peer.prefix.child(ringweave_ids::Step {
-                coordinate: position.coordinate(),
-                tag: position.id().tag(),
-            });
-        }
+        peer.place();
         peer.derive_table(view.host);
         peer
     }
@@ -387,24 +382,30 @@ impl Polyring {
     }
 
     fn derive_guid(&mut self, cx: &mut Cx<'_>) {
-        let Some(position) = self.own.position(self.position_id()) else {
-            return;
-        };
-        let step = ringweave_ids::Step {
-            coordinate: position.coordinate(),
-            tag: position.id().tag(),
-        };
-        let guid = self.prefix.child(step);
-        if guid == self.guid {
+        if !self.place() {
             return;
         }
-        self.guid = guid;
         for child in self.living_peers(&self.below, cx.me()) {
             self.send_prefix(cx, child);
         }
         if self.phase == Phase::Placed {
             cx.tell(Event::Placed(self.guid.clone()));
         }
+    }
+
+    /// Puts the GUID together from the prefix and the position's label; whether it is another one.
+    fn place(&mut self) -> bool {
+        let Some(position) = self.own.position(self.position_id()) else {
+            return false;
+        };
+        let step = ringweave_ids::Step {
+            coordinate: position.coordinate(),
+            tag: position.id().tag(),
+        };
+        let guid = self.prefix.child(step);
+        let is_other = guid != self.guid;
+        self.guid = guid;
+        is_other
     }
 
     fn derive_table(&mut self, host: &dyn Host) {

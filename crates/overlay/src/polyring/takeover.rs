@@ -13,6 +13,8 @@ use super::{
     record::{MAX_VOTES, vote_words},
 };
 
+use crate::Event;
+
 /// The next heir acts so much later.
 const RANK: Duration = Duration::from_millis(1_500);
 
@@ -25,7 +27,9 @@ const ALONE: Duration = Duration::from_secs(15);
 /// An election for the parent position, as this peer sees it.
 #[derive(Debug)]
 pub(super) struct Election {
-    since: Time,
+    /// Since when I hear no parent; nothing while I still do.
+    since: Option<Time>,
+    rank: u32,
     /// Asked for votes already, and what came.
     votes: Option<Vec<(Peer, Signature)>>,
     /// Who asked for my vote while I still heard a parent.
@@ -43,14 +47,19 @@ impl Polyring {
             self.heal.election = None;
             return;
         }
-        if self
+        let rank = self.heir_rank(cx);
+        let running = self
             .heal
             .election
             .as_ref()
-            .is_some_and(|election| election.since != Time::ZERO)
-        {
+            .filter(|election| election.since.is_some());
+        if running.is_some_and(|election| election.votes.is_some() || election.rank <= rank) {
             return;
         }
+        // A new vacancy, or an heir before me is gone as well.
+        let since = running
+            .and_then(|election| election.since)
+            .unwrap_or(cx.now);
         let asked_by = self
             .heal
             .election
@@ -61,17 +70,17 @@ impl Polyring {
             self.vote(cx, candidate);
         }
         self.heal.round += 1;
-        let since = cx.now.max(Time::from_micros(1));
         self.heal.election = Some(Election {
-            since,
+            since: Some(since),
+            rank,
             votes: None,
             asked_by: Vec::new(),
         });
-        let rank = self.heir_rank(cx);
-        cx.after(RANK * rank, Timer::Election(self.heal.round));
+        let wait = (RANK * rank).saturating_sub(cx.now.since(since));
+        cx.after(wait, Timer::Election(self.heal.round));
     }
 
-    /// My place among the heirs: childless first, then the longest granted.
+    /// My place among the heirs that I hear: childless first, then the longest granted.
     fn heir_rank(&self, cx: &Cx<'_>) -> u32 {
         let key = |record: &Arc<super::Member>| {
             let position = record
@@ -80,7 +89,9 @@ impl Polyring {
             let has_children = position.is_some_and(|position| position.population() > 1);
             (has_children, record.sequence(), cx.id(record.peer))
         };
-        let mut heirs: Vec<_> = self.own.living().collect();
+        let is_there =
+            |record: &&Arc<super::Member>| record.peer == cx.me() || self.is_up(record.peer);
+        let mut heirs: Vec<_> = self.own.living().filter(is_there).collect();
         heirs.sort_by_cached_key(|record| key(record));
         heirs
             .iter()
@@ -105,7 +116,12 @@ impl Polyring {
             .living()
             .chain(self.above.living())
             .any(|record| record.peer != cx.me());
-        if self.up.is_empty() && has_others && !has_passed(cx.now, election.since, ALONE) {
+        if self.up.is_empty()
+            && has_others
+            && !election
+                .since
+                .is_some_and(|since| has_passed(cx.now, since, ALONE))
+        {
             self.reach_out(cx);
             cx.after(COUNT, Timer::Election(round));
             return;
@@ -144,7 +160,8 @@ impl Polyring {
             self.witness(cx, cx.me(), parent.peer, parent.incarnation);
         }
         let election = self.heal.election.get_or_insert_with(|| Election {
-            since: Time::ZERO,
+            since: None,
+            rank: u32::MAX,
             votes: None,
             asked_by: Vec::new(),
         });
@@ -282,6 +299,10 @@ impl Polyring {
         // My former children hold my former ring as the one above: now it has a vacancy.
         for peer in orphans {
             self.send_records(cx, peer, self.below.id, vec![record.clone()], Vec::new());
+        }
+        // What is said from here on is said from the new place.
+        if self.place() && self.phase == Phase::Placed {
+            cx.tell(Event::Placed(self.guid.clone()));
         }
         // Who moved dials; a place is a place at once, its neighbours connect meanwhile.
         for peer in self.wanted_links(cx.me()) {
