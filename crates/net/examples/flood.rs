@@ -1,7 +1,7 @@
 //! How many messages of 128 bytes a second go over two hops of real QUIC, acknowledgements included.
 //!
 //! Three peers on loopback in one process, in rings of two: the message goes from one end through
-//! the middle to the other end. `cargo run --release -p ringweave-net --example flood [SECONDS]`
+//! the middle to the other end. `cargo run --release -p ringweave-net --example flood [SECONDS] [SENDS_AT_ONCE]`
 
 use std::{
     error::Error,
@@ -15,13 +15,14 @@ use std::{
 use bytes::Bytes;
 use ringweave_net::{Entrance, PeerRef, Settings, Shape, start};
 
-/// Sends under way at once.
-const ABREAST: usize = 512;
 const SIZE: usize = 128;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let seconds = std::env::args().nth(1).map_or(Ok(5), |word| word.parse())?;
+    let abreast: usize = std::env::args()
+        .nth(2)
+        .map_or(Ok(1_024), |word| word.parse())?;
     let shape = Shape {
         ring_size: Some(2),
         ..Shape::default()
@@ -65,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let since = Instant::now();
     let until = since + Duration::from_secs(seconds);
     let target = to.id();
-    let senders = (0..ABREAST).map(|_| {
+    let senders = (0..abreast).map(|_| {
         let from = from.clone();
         tokio::spawn(async move {
             let payload = Bytes::from(vec![7; SIZE]);
