@@ -18,6 +18,9 @@ use crate::invite::Invite;
 /// Calls that may wait for the event loop at once; more callers wait for a place.
 pub(crate) const REQUESTS: usize = 256;
 
+/// Messages in one run: two of them fit into what a peer lets wait.
+pub const MAX_RUN: usize = 1_024;
+
 /// A running peer.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -96,6 +99,17 @@ pub struct Delivery {
     /// Hops it made.
     pub hops: u8,
     /// From sending to knowing.
+    pub took: Duration,
+}
+
+/// A delivered run of messages.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Run {
+    /// How many.
+    pub delivered: usize,
+    /// Hops that the last one made.
+    pub hops: u8,
+    /// From the last one's sending to knowing.
     pub took: Duration,
 }
 
@@ -266,6 +280,7 @@ pub struct TreePeer {
 #[derive(Debug)]
 pub(crate) enum Request {
     Send(PeerRef, Bytes, Answer<Delivery>),
+    Run(PeerRef, Vec<Bytes>, Answer<Run>),
     Multicast(
         Vec<PeerRef>,
         Bytes,
@@ -296,6 +311,23 @@ impl Handle {
     /// Every way in which it was not delivered.
     pub async fn send(&self, to: PeerRef, payload: Bytes) -> Result<Delivery, CallError> {
         self.ask(|answer| Request::Send(to, payload, answer))
+            .await?
+    }
+
+    /// Sends many messages to one peer, in order, and waits until all are delivered: far cheaper a
+    /// message than [`send`](Self::send). At most [`MAX_RUN`] at once; each has 5 s, so a run should
+    /// not be larger than what gets through within them.
+    ///
+    /// # Errors
+    /// The first message's that was not delivered; the others may have been.
+    pub async fn send_run(&self, to: PeerRef, payloads: Vec<Bytes>) -> Result<Run, CallError> {
+        if payloads.len() > MAX_RUN {
+            return Err(CallError::Malformed(format!(
+                "a run of {} messages is over the limit of {MAX_RUN}; send it in parts",
+                payloads.len()
+            )));
+        }
+        self.ask(|answer| Request::Run(to, payloads, answer))
             .await?
     }
 

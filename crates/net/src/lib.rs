@@ -34,8 +34,8 @@ mod settings;
 
 pub use gate::Parting;
 pub use handle::{
-    CallError, Counters, Delivery, Handle, PeerEvent, PeerInfo, PeerRef, Received, Spread, Status,
-    TracedHop, Tree, TreePeer,
+    CallError, Counters, Delivery, Handle, MAX_RUN, PeerEvent, PeerInfo, PeerRef, Received, Run,
+    Spread, Status, TracedHop, Tree, TreePeer,
 };
 pub use home::{HomeError, VERSION as DATA_VERSION};
 pub use inbox::Inbox;

@@ -141,6 +141,8 @@ pub enum Destination<A> {
 pub enum Command<A> {
     /// Send to one peer; answered by [`Event::Sent`] with one outcome.
     Send(Destination<A>, Bytes),
+    /// Send a run of messages to one peer, in order; answered by [`Event::Ran`].
+    Run(Destination<A>, Vec<Bytes>),
     /// Send to several; answered by [`Event::Sent`] with an outcome for each, in this order.
     Multicast(Vec<Destination<A>>, Bytes),
     /// Send to everyone, or to everyone at or below an address; answered by [`Event::Spread`].
@@ -148,9 +150,18 @@ pub enum Command<A> {
     /// Find the way; answered by [`Event::Traced`].
     Trace(Destination<A>),
     /// Who is meant; answered by [`Event::Resolved`].
-    Resolve(Query<A>),
+    Resolve(Query<A>, Effort),
     /// What the holder of an address tells of its rings; answered by [`Event::Inspected`].
     Inspect(Destination<A>),
+}
+
+/// How hard to look for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// Ask every owner of the key once: a few round trips.
+    Once,
+    /// Where nobody was found, ask again for about a second: a record may be on its way.
+    Patient,
 }
 
 /// A question to the directory.
@@ -193,6 +204,8 @@ pub enum Event<A> {
     Left,
     /// A message for the application, in order per sender.
     Message(Message),
+    /// What became of a run: how many were delivered, and the last outcome, or the first failure.
+    Ran(Ticket, usize, Outcome<A>),
     /// What became of a send or multicast.
     Sent(Ticket, Vec<Outcome<A>>),
     /// How far a broadcast got: peers that hold it (the origin counts), and the time to the last answer.

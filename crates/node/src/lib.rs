@@ -21,8 +21,8 @@ pub mod wire;
 pub use directory::MAX_NAME;
 pub use envelope::{Cast, Envelope, Flow, Port, Receiver};
 pub use io::{
-    Command, Destination, Event, Failure, Frame, Input, Lane, Listing, Message, MessageKind,
-    Outcome, Output, Placed, Query, Ticket, Traced,
+    Command, Destination, Effort, Event, Failure, Frame, Input, Lane, Listing, Message,
+    MessageKind, Outcome, Output, Placed, Query, Ticket, Traced,
 };
 pub use node::{Counters, Node, Settings, Tick, Timer};
 

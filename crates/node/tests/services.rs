@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ringweave_ids::PeerId;
 use ringweave_node::{
-    Command, Destination, Event, Failure, Frame, Input, Outcome, Placed, Port, Query, Traced,
+    Command, Destination, Effort, Event, Failure, Frame, Input, Outcome, Placed, Port, Query,
+    Traced,
 };
 use ringweave_overlay::Target;
 use swarm::{LATENCY, Swarm, Word, id};
@@ -26,7 +27,7 @@ fn trace(
 }
 
 fn resolve(swarm: &mut Swarm, from: u32, query: Query<u32>) -> Result<Vec<Placed<u32>>, Failure> {
-    let ticket = swarm.command(from, Command::Resolve(query));
+    let ticket = swarm.command(from, Command::Resolve(query, Effort::Patient));
     match swarm.answer(ticket) {
         Event::Resolved(_, result) => result,
         other => panic!("not the answer to a question: {other:?}"),

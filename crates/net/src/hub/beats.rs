@@ -5,13 +5,13 @@ use std::time::Duration;
 use ringweave_ids::{Guid, Time};
 use ringweave_overlay::{Loss, Overlay};
 
-use super::{Hub, links::Link};
+use super::Hub;
 use crate::{event::Event, link};
 
 /// A link on which nothing was sent for this long gets a beat.
 const BEAT: Duration = Duration::from_secs(1);
 /// A link that was silent for this long is suspected: two beats are missing.
-pub(super) const SILENCE: Duration = Duration::from_millis(2_500);
+const SILENCE: Duration = Duration::from_millis(2_500);
 /// A link that nobody holds is closed after this long without use.
 const IDLE: Duration = Duration::from_secs(15);
 /// Between two looks at the links; the soonest of beats and suspicions is met this closely.
@@ -20,10 +20,6 @@ const TICK: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_millis(100);
 
 impl<O: Overlay<Address = Guid>> Hub<O> {
-    pub(super) fn silence(&self, link: &Link<O>) -> Duration {
-        self.now.since(Time::from_micros(link.shared.heard()))
-    }
-
     /// Looks at every link: beats, suspicions, idleness; then at all else that takes its time.
     pub(super) fn tick(&mut self) {
         let late = self.now.since(self.next_tick);
@@ -33,7 +29,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
         }
         let mut next = self.now + BEAT;
-        let (mut suspects, mut idle) = (Vec::new(), Vec::new());
+        let (mut silent, mut idle) = (Vec::new(), Vec::new());
         for slot in &mut self.slots {
             let Some(link) = slot.link.as_deref_mut() else {
                 continue;
@@ -46,20 +42,15 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                     .send_datagram(link::beat(slot.is_open).into());
             }
             let silence = self.now.since(Time::from_micros(link.shared.heard()));
-            if silence >= SILENCE && !link.is_suspect {
-                link.is_suspect = true;
-                suspects.push(link.id.peer);
-            } else if silence < SILENCE && slot.dial.is_none() {
-                link.is_suspect = false;
+            if silence >= SILENCE {
+                silent.push(link.id.peer);
             }
             let is_held = slot.is_open || link.shared.is_wanted();
             if !is_held && self.now.since(link.used) >= IDLE {
                 idle.push(link.id.peer);
             }
             next = next.min(link.sent + BEAT);
-            if !link.is_suspect {
-                next = next.min(self.now + SILENCE.saturating_sub(silence));
-            }
+            next = next.min(self.now + SILENCE.saturating_sub(silence));
             if let Some(path) = link
                 .connection
                 .paths()
@@ -70,8 +61,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
         }
         self.next_tick = next.max(self.now + TICK);
-        for peer in suspects {
-            self.redial(peer);
+        // The overlay dials again at once, while it asks the neighbours.
+        for peer in silent {
+            self.lose(peer, Loss::Silent);
+            self.settle();
         }
         for peer in idle {
             self.lose(peer, Loss::Closed);

@@ -11,7 +11,7 @@ use super::{Hub, Numbered, lookup::Lookup, tree::Walk};
 use crate::{
     book::Book,
     handle::{
-        Answer, CallError, Counters, Delivery, PeerInfo, PeerRef, REQUESTS, Request, Spread,
+        Answer, CallError, Counters, Delivery, PeerInfo, PeerRef, REQUESTS, Request, Run, Spread,
         Status, TracedHop,
     },
 };
@@ -28,6 +28,7 @@ pub(super) type Gathered = Box<dyn FnOnce(Vec<Result<Delivery, CallError>>) + Se
 pub(super) enum Pending {
     Send(String, Answer<Delivery>),
     Multicast(Vec<String>, Gathered),
+    Run(String, Answer<Run>),
     Broadcast(String, Answer<Spread>),
     Trace(String, Answer<Vec<TracedHop>>),
     /// Part of the lookup of this number.
@@ -94,6 +95,13 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                     Err(error) => reply(answer, Err(error)),
                 });
             }
+            Request::Run(to, payloads, answer) => {
+                let name = name(&to);
+                self.look_up(to, move |hub, found| match found {
+                    Ok(to) => hub.ask(Pending::Run(name, answer), Command::Run(to, payloads)),
+                    Err(error) => reply(answer, Err(error)),
+                });
+            }
             Request::Multicast(to, payload, answer) => self.multicast(to, payload, answer),
             Request::Broadcast(below, payload, answer) => {
                 let name = below
@@ -125,6 +133,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     pub(super) fn on_answer(&mut self, event: Told<Guid>) {
         let ticket = match &event {
             Told::Sent(ticket, _)
+            | Told::Ran(ticket, ..)
             | Told::Spread(ticket, _)
             | Told::Traced(ticket, _)
             | Told::Resolved(ticket, _)
@@ -149,6 +158,18 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                         .zip(names)
                         .map(|(outcome, name)| delivery(outcome, name))
                         .collect(),
+                );
+            }
+            (Pending::Run(to, answer), Told::Ran(_, delivered, outcome)) => {
+                let took = outcome.took;
+                let last = delivery(outcome, to);
+                reply(
+                    answer,
+                    last.map(|last| Run {
+                        delivered,
+                        hops: last.hops,
+                        took,
+                    }),
                 );
             }
             (Pending::Broadcast(to, answer), Told::Spread(_, result)) => {
@@ -187,6 +208,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             Pending::Multicast(names, done) => {
                 done(names.into_iter().map(|to| Err(timeout(to))).collect())
             }
+            Pending::Run(to, answer) => reply(answer, Err(timeout(to))),
             Pending::Broadcast(to, answer) => reply(answer, Err(timeout(to))),
             Pending::Trace(to, answer) => reply(answer, Err(timeout(to))),
             Pending::Lookup(number, part) => self.on_looked_up(number, part, Err(Failure::Timeout)),

@@ -10,7 +10,7 @@ use ringweave_node::{Frame, Lane};
 use ringweave_overlay::{Host as _, Loss, Overlay};
 use tokio::time::timeout;
 
-use super::{Ending, Hub, alarms::What, beats::SILENCE};
+use super::{Ending, Hub, alarms::What};
 use crate::{
     book::Book,
     event::Event,
@@ -19,8 +19,6 @@ use crate::{
 
 /// Deadline of a dial, handshake and greeting included.
 const DIAL: Duration = Duration::from_secs(5);
-/// Deadline of a dial to a peer that has fallen silent: with [`SILENCE`] and a tick it makes 3.5 s.
-const REDIAL: Duration = Duration::from_millis(900);
 /// Dials under way at once; more wait for a place.
 const DIALS: usize = 32;
 /// Two connections younger than this were dialled at the same time.
@@ -41,8 +39,6 @@ const WAITING: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dial {
     stamp: u64,
-    /// Whether a connection stands that fell silent.
-    pub(super) is_redial: bool,
     /// Whether it is under way, not waiting for a place or for the end of a rest.
     pub(super) is_running: bool,
     tries: u8,
@@ -100,7 +96,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
         slot.dial = Some(Dial {
             stamp,
-            is_redial: false,
             is_running: false,
             tries: 0,
         });
@@ -183,7 +178,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         match (result, dial) {
             (Ok(fresh), _) => {
                 let (connection, hello) = *fresh;
-                self.on_connected(peer, connection, hello, dial);
+                self.on_connected(peer, connection, hello);
             }
             (Err(_), None) => {}
             (Err(turned), Some(dial)) => self.on_undialled(peer, dial, turned),
@@ -191,20 +186,13 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.settle();
     }
 
-    fn on_connected(
-        &mut self,
-        peer: Peer,
-        connection: Connection,
-        hello: Hello,
-        dial: Option<Dial>,
-    ) {
+    fn on_connected(&mut self, peer: Peer, connection: Connection, hello: Hello) {
         let is_smaller = self.book.id(Book::ME) < remote(&connection);
         let is_lost = self.link(peer).is_some_and(|link| {
             let is_theirs = !link.is_mine && link.incarnation == hello.incarnation;
             is_theirs && !is_smaller && self.now.since(link.since) < YOUNG
         });
-        let is_redial = dial.is_some_and(|dial| dial.is_redial);
-        if (is_lost && !is_redial) || !self.book.has(peer) {
+        if is_lost || !self.book.has(peer) {
             Parting::Double.close(&connection);
             self.end_dial(peer);
             self.tidy(peer);
@@ -215,18 +203,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
     fn on_undialled(&mut self, peer: Peer, dial: Dial, turned: Turned) {
         let id = self.book.id(peer);
-        if dial.is_redial {
-            self.end_dial(peer);
-            let is_silent = self
-                .link(peer)
-                .is_some_and(|link| self.silence(link) >= SILENCE);
-            if is_silent {
-                self.lose(peer, Loss::Silent);
-            } else if let Some(link) = self.slot(peer).link.as_deref_mut() {
-                link.is_suspect = false;
-            }
-            return;
-        }
         if self.link(peer).is_some() {
             self.end_dial(peer);
             return;
@@ -298,21 +274,5 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
         dial.tries += 1;
         self.start_dial(peer, stamp, DIAL);
-    }
-
-    pub(super) fn redial(&mut self, peer: Peer) {
-        self.stamps += 1;
-        let stamp = self.stamps;
-        let slot = self.slot(peer);
-        if slot.dial.is_none() {
-            slot.dial = Some(Dial {
-                stamp,
-                is_redial: true,
-                is_running: false,
-                tries: 0,
-            });
-            self.book.hold(peer);
-            self.start_dial(peer, stamp, REDIAL);
-        }
     }
 }

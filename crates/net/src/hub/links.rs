@@ -69,7 +69,6 @@ pub(super) struct Link<O: Overlay> {
     pub(super) used: Time,
     pub(super) since: Time,
     pub(super) is_mine: bool,
-    pub(super) is_suspect: bool,
     pub(super) incarnation: u64,
     tasks: Tasks,
 }
@@ -131,14 +130,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let known = self.book.peer(&id);
         let is_smaller = self.book.id(Book::ME) < id;
         let slot = known.and_then(|peer| self.slots.get(peer.0 as usize));
-        let is_dialling = slot.is_some_and(|slot| {
-            slot.dial
-                .is_some_and(|dial| !dial.is_redial && dial.is_running)
-        });
+        let is_dialling = slot.is_some_and(|slot| slot.dial.is_some_and(|dial| dial.is_running));
         let link = slot.and_then(|slot| slot.link.as_deref());
         let is_same_moment = link.is_some_and(|link| {
             link.is_mine
-                && !link.is_suspect
                 && link.incarnation == hello.incarnation
                 && self.now.since(link.since) < YOUNG
         });
@@ -205,7 +200,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             used: self.now,
             since: self.now,
             is_mine,
-            is_suspect: false,
             incarnation: hello.incarnation,
             tasks,
         };

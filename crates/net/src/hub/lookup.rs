@@ -1,7 +1,8 @@
 //! Who is meant: words are looked up in the directory before anything is sent.
 //!
 //! A word is a name or the first characters of a PeerId. Both are asked for at once; a name that one
-//! peer bears wins, since names are chosen and prefixes happen.
+//! peer bears wins, since names are chosen and prefixes happen. Only where neither is found are both
+//! asked for again, with patience: a new peer's record may still be on its way.
 
 use std::{
     collections::HashSet,
@@ -10,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use ringweave_ids::Guid;
-use ringweave_node::{Command, Destination, Failure, Placed, Query};
+use ringweave_node::{Command, Destination, Effort, Failure, Placed, Query};
 use ringweave_overlay::Overlay;
 use tokio::sync::oneshot;
 
@@ -29,6 +30,8 @@ type Then<O> = Box<dyn FnOnce(&mut Hub<O>, Found) + Send>;
 /// Questions to the directory that together say who is meant.
 pub(super) struct Lookup<O: Overlay> {
     name: String,
+    queries: Vec<(Part, Query<Guid>)>,
+    effort: Effort,
     open: usize,
     named: Vec<Placed<Guid>>,
     exact: Vec<Placed<Guid>>,
@@ -70,18 +73,35 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         name: String,
         then: impl FnOnce(&mut Self, Found) + Send + 'static,
     ) {
-        let number = self.calls.number();
+        // One question has no other to wait for.
+        let effort = if queries.len() > 1 {
+            Effort::Once
+        } else {
+            Effort::Patient
+        };
         let lookup = Lookup {
             name,
-            open: queries.len(),
+            queries,
+            effort,
+            open: 0,
             named: Vec::new(),
             exact: Vec::new(),
             failure: None,
             then: Box::new(then),
         };
+        self.ask_directory(lookup);
+    }
+
+    fn ask_directory(&mut self, mut lookup: Lookup<O>) {
+        let number = self.calls.number();
+        let (queries, effort) = (lookup.queries.clone(), lookup.effort);
+        lookup.open = queries.len();
         self.calls.lookups.insert(number, lookup);
         for (part, query) in queries {
-            self.ask(Pending::Lookup(number, part), Command::Resolve(query));
+            self.ask(
+                Pending::Lookup(number, part),
+                Command::Resolve(query, effort),
+            );
         }
     }
 
@@ -99,6 +119,13 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         if lookup.open == 0
             && let Some(lookup) = self.calls.lookups.remove(&number)
         {
+            if lookup.effort == Effort::Once && lookup.named.is_empty() && lookup.exact.is_empty() {
+                return self.ask_directory(Lookup {
+                    effort: Effort::Patient,
+                    failure: None,
+                    ..lookup
+                });
+            }
             let Lookup {
                 name,
                 named,

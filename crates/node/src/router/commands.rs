@@ -35,6 +35,7 @@ impl<O: Overlay> Router<O> {
                 let send = Waiting::Send(payload, MessageKind::Unicast, Receipt::One(ticket));
                 self.await_holder(ground, address, send);
             }
+            Command::Run(to, payloads) => self.run(ground, ticket, to, payloads),
             Command::Multicast(to, payload) => self.multicast(ground, ticket, to, &payload),
             Command::Broadcast(below, payload) => self.broadcast(ground, ticket, below, payload),
             Command::Trace(Destination::Peer(id)) if id == self.me => {
@@ -45,7 +46,7 @@ impl<O: Overlay> Router<O> {
                 let purpose = Purpose::Trace(ticket, Trail::default());
                 self.ask(ground, aim(to), Port::ROUTER, Bytes::new(), purpose);
             }
-            Command::Resolve(query) => self.resolve(ground, ticket, query),
+            Command::Resolve(query, effort) => self.resolve(ground, ticket, query, effort),
             Command::Inspect(Destination::Peer(id)) if id == self.me => {
                 let listing = self.listing(ground, true);
                 let none = || Outcome {
@@ -60,6 +61,45 @@ impl<O: Overlay> Router<O> {
                 let payload = inspect::ask(self.next_ask(), true);
                 let purpose = Purpose::Inspect(ticket);
                 self.ask(ground, aim(to), Port::INSPECT, payload, purpose);
+            }
+        }
+    }
+
+    /// Many messages to one peer: one look-up, one ticket.
+    fn run(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        ticket: Ticket,
+        to: Destination<O::Address>,
+        payloads: Vec<Bytes>,
+    ) {
+        if payloads.is_empty() {
+            let (peer, at, took) = (None, None, std::time::Duration::ZERO);
+            let outcome = Outcome {
+                result: Ok(0),
+                peer,
+                at,
+                took,
+            };
+            return ground.tell(Event::Ran(ticket, 0, outcome));
+        }
+        let receipt = Receipt::InRun(self.open_run(ticket, payloads.len()));
+        let kind = MessageKind::Unicast;
+        match to {
+            Destination::Peer(id) => {
+                let mut slot = None;
+                for payload in payloads {
+                    slot = self.enqueue(ground, id, payload, kind, receipt).or(slot);
+                }
+                if let Some(slot) = slot {
+                    self.pump(ground, slot);
+                }
+            }
+            Destination::Holder(address) => {
+                for payload in payloads {
+                    let send = Waiting::Send(payload, kind, receipt);
+                    self.await_holder(ground, address.clone(), send);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use super::{
     holder::{Holders, Waiting},
 };
 use crate::{
-    Event, Failure, Placed, Port, Query, Ticket,
+    Effort, Event, Failure, Placed, Port, Query, Ticket,
     directory::{Word, query_key},
     lru::Lru,
 };
@@ -48,6 +48,7 @@ struct Lookup<A> {
     query: Query<A>,
     choice: u8,
     round: usize,
+    effort: Effort,
     failure: Option<Failure>,
     tickets: Vec<Ticket>,
     /// When the next round begins, if it has not.
@@ -117,7 +118,7 @@ impl<O: Overlay> Router<O> {
             Found::Unknown => {}
             found => return found,
         }
-        match self.look_up(ground, Query::Peer(*id)) {
+        match self.look_up(ground, Query::Peer(*id), Effort::Patient) {
             Some(_) => Found::Sought,
             None => Found::Unknown,
         }
@@ -149,6 +150,7 @@ impl<O: Overlay> Router<O> {
         ground: &mut Ground<'_, O>,
         ticket: Ticket,
         query: Query<O::Address>,
+        effort: Effort,
     ) {
         match &query {
             Query::Holder(address) => {
@@ -180,7 +182,7 @@ impl<O: Overlay> Router<O> {
         if query_key(&query).is_none() {
             return ground.tell(Event::Resolved(ticket, Ok(Vec::new())));
         }
-        match self.look_up(ground, query) {
+        match self.look_up(ground, query, effort) {
             Some(lookup) => lookup.tickets.push(ticket),
             None => ground.tell(Event::Resolved(ticket, Err(Failure::NoRoute))),
         }
@@ -219,6 +221,7 @@ impl<O: Overlay> Router<O> {
         &mut self,
         ground: &mut Ground<'_, O>,
         query: Query<O::Address>,
+        effort: Effort,
     ) -> Option<&mut Lookup<O::Address>> {
         self.address.as_ref()?;
         let known = self
@@ -238,6 +241,7 @@ impl<O: Overlay> Router<O> {
                         query,
                         choice: 0,
                         round: 0,
+                        effort,
                         failure: None,
                         tickets: Vec::new(),
                         due: None,
@@ -247,7 +251,9 @@ impl<O: Overlay> Router<O> {
                 number
             }
         };
-        self.finder.lookups.get_mut(&number)
+        let lookup = self.finder.lookups.get_mut(&number)?;
+        lookup.effort = lookup.effort.max(effort);
+        Some(lookup)
     }
 
     /// Asks the owner whose turn it is.
@@ -307,7 +313,7 @@ impl<O: Overlay> Router<O> {
             return self.ask_owner(ground, number);
         }
         lookup.choice = 0;
-        if let Some(&wait) = ROUNDS.get(lookup.round) {
+        if let (Effort::Patient, Some(&wait)) = (lookup.effort, ROUNDS.get(lookup.round)) {
             lookup.round += 1;
             lookup.failure = None;
             lookup.due = Some(ground.now + wait);

@@ -15,12 +15,24 @@ pub(super) enum Receipt {
     One(Ticket),
     /// This part of that multicast.
     Part(u64, u32),
+    /// One message of that run.
+    InRun(u64),
 }
 
 /// Multicasts under way. Each has at least one message in a bounded queue, so they are bounded too.
 pub(super) struct Jobs<A> {
     next: u64,
     open: BTreeMap<u64, Job<A>>,
+    runs: BTreeMap<u64, Run<A>>,
+}
+
+/// A run under way.
+struct Run<A> {
+    ticket: Ticket,
+    left: usize,
+    delivered: usize,
+    /// The last outcome, or the first failure.
+    outcome: Option<Outcome<A>>,
 }
 
 struct Job<A> {
@@ -34,6 +46,7 @@ impl<A> Default for Jobs<A> {
         Self {
             next: 0,
             open: BTreeMap::new(),
+            runs: BTreeMap::new(),
         }
     }
 }
@@ -55,6 +68,51 @@ impl<O: Overlay> Router<O> {
         number
     }
 
+    /// Begins a run of `len` messages.
+    pub(super) fn open_run(&mut self, ticket: Ticket, len: usize) -> u64 {
+        let number = self.jobs.next;
+        self.jobs.next += 1;
+        let run = Run {
+            ticket,
+            left: len,
+            delivered: 0,
+            outcome: None,
+        };
+        self.jobs.runs.insert(number, run);
+        number
+    }
+
+    /// A message of a run is settled.
+    fn conclude_in_run(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        number: u64,
+        outcome: Outcome<O::Address>,
+    ) {
+        let Some(run) = self.jobs.runs.get_mut(&number) else {
+            return;
+        };
+        run.left -= 1;
+        run.delivered += usize::from(outcome.result.is_ok());
+        if run
+            .outcome
+            .as_ref()
+            .is_none_or(|first| first.result.is_ok())
+        {
+            run.outcome = Some(outcome);
+        }
+        if run.left == 0
+            && let Some(Run {
+                ticket,
+                delivered,
+                outcome: Some(outcome),
+                ..
+            }) = self.jobs.runs.remove(&number)
+        {
+            ground.tell(Event::Ran(ticket, delivered, outcome));
+        }
+    }
+
     /// A message to one receiver is settled.
     pub(super) fn conclude(
         &mut self,
@@ -63,6 +121,7 @@ impl<O: Overlay> Router<O> {
         outcome: Outcome<O::Address>,
     ) {
         match receipt {
+            Receipt::InRun(number) => self.conclude_in_run(ground, number, outcome),
             Receipt::One(ticket) => ground.tell(Event::Sent(ticket, vec![outcome])),
             Receipt::Part(number, part) => {
                 let Some(job) = self.jobs.open.get_mut(&number) else {

@@ -413,6 +413,7 @@ impl<O: Overlay> Router<O> {
             }
             Upkeep::Changed => {
                 self.finder.forget_absent();
+                self.hurry(ground);
                 self.on_changed(ground);
             }
             Upkeep::Fault(_) => self.counters.faults += 1,

@@ -205,6 +205,18 @@ impl<O: Overlay> Router<O> {
         is_busy
     }
 
+    /// The network changed: what failed at a hop is tried again at the next look.
+    pub(super) fn hurry(&mut self, ground: &mut Ground<'_, O>) {
+        for slot in self.outflows.flows.slots() {
+            let out = self.outflows.flow(slot);
+            if out.failure.is_some() {
+                out.due = ground.now;
+                let flown = out.queue.iter_mut().take(out.flying);
+                flown.for_each(|pending| pending.due = ground.now);
+            }
+        }
+    }
+
     fn retry_flow(&mut self, ground: &mut Ground<'_, O>, slot: u32) {
         let now = ground.now;
         let out = self.outflows.flow(slot);

@@ -32,7 +32,7 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// receiver that was never heard: nothing of it is under way, so nothing can arrive twice.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// The longest wait before a message is sent again.
-const LAST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_millis(500);
 
 /// All flows to receivers.
 pub(super) struct Outflows<A> {
