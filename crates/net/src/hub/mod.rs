@@ -355,6 +355,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     }
 
     fn watch(&self, event: PeerEvent) {
+        tracing::debug!(me = ?self.book.id(Book::ME), ?event);
         // Nobody need be watching.
         let _ = self.watchers.send(event);
     }

@@ -111,6 +111,9 @@ impl Polyring {
                 return;
             }
         }
+        if self.up.is_empty() {
+            self.reach_out(cx);
+        }
         let mut witnesses = self.common_neighbours(peer, cx.me());
         cx.random.shuffle(&mut witnesses, WITNESSES);
         witnesses.truncate(WITNESSES);

@@ -129,6 +129,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How long it waits if none connects at all.
 const SETTLE_ALONE: Duration = Duration::from_secs(3);
 
+/// A peer is new to its ring for this long: it dials its neighbours, they do not dial it.
+const NEW: Duration = Duration::from_secs(3);
+
 /// How often aged records are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -357,7 +360,8 @@ impl Polyring {
                 continue;
             }
             // Who came last dials; the others only if it does not.
-            if self.phase == Phase::Settling || self.is_up(peer) {
+            let is_new = !has_passed(cx.now, self.join.placed_at, NEW);
+            if is_new || self.is_up(peer) {
                 self.held.push(peer);
                 cx.out.push(Output::Open(peer));
             } else {

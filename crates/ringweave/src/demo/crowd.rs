@@ -13,7 +13,7 @@ use std::{
 
 use ringweave_api::Word;
 use ringweave_ids::{Guid, PeerId};
-use ringweave_net::{Counters, Entrance, Handle, Inbox, Invite, Settings, Shape, start};
+use ringweave_net::{Counters, Entrance, Handle, Inbox, Invite, PeerInfo, Settings, Shape, start};
 use ringweave_node::MessageKind;
 use tokio::task::JoinSet;
 
@@ -168,12 +168,14 @@ impl Crowd {
         progress.finish();
         crowd.joined_ms = began.elapsed().as_millis() as u64;
         crowd.peers.sort_by_key(|person| person.number);
-        crowd.settle().await?;
+        crowd.settle(&[]).await?;
         Ok(crowd)
     }
 
-    /// Waits until every peer is connected to all its neighbours, and notes where each sits.
-    pub(super) async fn settle(&mut self) -> Result<(), Problem> {
+    /// Waits until every peer is connected to all its neighbours, and to none of the dead, and notes
+    /// where each sits.
+    pub(super) async fn settle(&mut self, dead: &[Person]) -> Result<(), Problem> {
+        let dead: Vec<_> = dead.iter().map(Person::id).collect();
         let began = Instant::now();
         loop {
             let mut missing = Vec::new();
@@ -184,6 +186,13 @@ impl Crowd {
                     Some(guid) => person.guid = guid,
                     None => missing.push(format!("{} has no place", person.name)),
                 }
+                let is_dead = |peer: &&PeerInfo| dead.contains(&peer.peer_id);
+                missing.extend(
+                    peers
+                        .iter()
+                        .filter(is_dead)
+                        .map(|peer| format!("{} still holds {} for alive", person.name, peer.guid)),
+                );
                 missing.extend(peers.iter().filter(|peer| !peer.linked).map(|peer| {
                     format!(
                         "{} is not connected to its {} {}",
@@ -241,14 +250,15 @@ impl Crowd {
         self.deepest().guid.depth()
     }
 
-    /// Takes out those that are about to crash; says where they sit.
-    pub(super) fn doom(&mut self) -> Vec<Guid> {
+    /// Takes out those that are about to crash. They are to be kept until then: a peer that nobody
+    /// holds a handle to leaves in an orderly way.
+    pub(super) fn doom(&mut self) -> Vec<Person> {
         let doomed = std::mem::take(&mut self.doomed);
         let (gone, left) = std::mem::take(&mut self.peers)
             .into_iter()
             .partition::<Vec<_>, _>(|person| doomed.contains(&person.number));
         self.peers = left;
-        gone.into_iter().map(|person| person.guid).collect()
+        gone
     }
 
     /// The sum of a counter over all peers.

@@ -1,17 +1,17 @@
 //! `demo`: a network of real peers with real sockets on loopback, in one process, put through its
 //! paces: join, route between every pair, broadcast, multicast, crash, heal.
 //!
-//! The peers that will crash run on a runtime of their own. Shutting that down ends them between
-//! two instructions: no goodbye, no closed connection, as if their machines had lost power.
+//! The peers that will crash run on a runtime, and a thread, of their own. It is left standing
+//! between two steps: no goodbye, no closed connection, as if their machines had lost power.
 
 mod crowd;
 mod report;
 mod trial;
 
-use std::time::Duration;
+use std::{sync::mpsc, thread, time::Duration};
 
 use ringweave_api::{Door, Server, Word};
-use tokio::signal::ctrl_c;
+use tokio::{signal::ctrl_c, sync::oneshot};
 
 use self::{
     crowd::Crowd,
@@ -43,10 +43,24 @@ pub(crate) fn run(args: &DemoArgs, is_json: bool) -> Result<(), Problem> {
         None => small_rings(args.peers),
     };
     let steady = super::runtime(tokio::runtime::Builder::new_multi_thread())?;
-    let doomed = super::runtime(tokio::runtime::Builder::new_multi_thread())?;
+    let doomed = super::runtime(tokio::runtime::Builder::new_current_thread())?;
     let handle = doomed.handle().clone();
-    let crash = move || doomed.shutdown_background();
-    steady.block_on(show(args, ring_size, is_json, &handle, crash))
+    let (crash, crashed) = oneshot::channel::<()>();
+    let (end, ended) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        // Told, or forgotten: either way nothing on this runtime moves any more.
+        let _ = doomed.block_on(crashed);
+        let _ = ended.recv();
+    });
+    let shown = steady.block_on(show(args, ring_size, is_json, &handle, || drop(crash)));
+    drop(end);
+    if thread.join().is_err() {
+        return Err(Problem::new(
+            Word::Failed,
+            "the peers that crash did so by themselves",
+        ));
+    }
+    shown
 }
 
 async fn show(
@@ -81,6 +95,8 @@ async fn show(
     let victims = crowd.doom();
     teller.crash(&victims)?;
     let healing = trial::heal(&crowd, HEALING, crash).await;
+    // Routes are whole; the dead that nobody routes through may still be in a roster.
+    crowd.settle(&victims).await?;
     let progress = teller.progress("routes between every pair of survivors", crowd.pairs());
     let after = trial::routes(&crowd, &progress).await;
     progress.finish();

@@ -9,11 +9,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringweave_api::body::{TreeAnswer, TreePeerAnswer};
-use ringweave_ids::Guid;
 use serde::Serialize;
 
 use super::{
-    crowd::Crowd,
+    crowd::{Crowd, Person},
     trial::{Routes, Spreading},
 };
 use crate::{draw, exit::Problem, print};
@@ -242,7 +241,7 @@ impl Teller {
     }
 
     pub(super) fn joined(&self, crowd: &Crowd, report: &Report) -> Result<(), Problem> {
-        let peer = |person: &super::crowd::Person| TreePeerAnswer {
+        let peer = |person: &Person| TreePeerAnswer {
             guid: person.guid.clone(),
             peer_id: person.id(),
             name: Some(person.name.clone()),
@@ -290,8 +289,11 @@ impl Teller {
         ))
     }
 
-    pub(super) fn crash(&self, victims: &[Guid]) -> Result<(), Problem> {
-        let places: Vec<_> = victims.iter().map(ToString::to_string).collect();
+    pub(super) fn crash(&self, victims: &[Person]) -> Result<(), Problem> {
+        let places: Vec<_> = victims
+            .iter()
+            .map(|victim| victim.guid.to_string())
+            .collect();
         self.say(&format!(
             "crash       {} peers, without a word: {}",
             victims.len(),
