@@ -25,6 +25,8 @@ pub enum Input<O: Overlay> {
     Command(Ticket, Command<O::Address>),
     /// The application took this many messages and payload bytes out of its inbox.
     Drained(usize, usize),
+    /// Nothing more waits for this node right now: what was held back for company goes.
+    Rest,
     /// Leave the network.
     Leave,
 }
@@ -49,6 +51,7 @@ impl<O: Overlay> fmt::Debug for Input<O> {
                 .field(messages)
                 .field(bytes)
                 .finish(),
+            Self::Rest => f.write_str("Rest"),
             Self::Leave => f.write_str("Leave"),
         }
     }

@@ -145,6 +145,11 @@ impl<O: Overlay> Node<O> {
                 });
             }
             Input::Drained(messages, bytes) => self.router.on_drained(messages, bytes),
+            Input::Rest => {
+                if self.router.owes() {
+                    self.with(now, random, host, out, Router::flush_acks);
+                }
+            }
             Input::Leave => {
                 self.with(now, random, host, out, Router::on_leave);
                 self.tend(now, random, host, OverlayInput::Leave, out);

@@ -223,6 +223,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             if self.now >= self.next_tick {
                 self.tick();
             }
+            if self.events.is_empty() {
+                self.step(Input::Rest);
+            }
             self.flush();
             if self
                 .leaving

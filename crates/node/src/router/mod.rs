@@ -376,7 +376,10 @@ impl<O: Overlay> Router<O> {
 
     pub(crate) fn on_tick(&mut self, ground: &mut Ground<'_, O>, tick: Tick) {
         match tick {
-            Tick::Acks => self.flush_acks(ground),
+            Tick::Acks => {
+                self.inflows.rested();
+                self.flush_acks(ground);
+            }
             Tick::Directory => self.tend_directory(ground),
             Tick::Retries => {
                 self.is_ticking = false;

@@ -70,6 +70,11 @@ struct Inflow<A> {
 }
 
 impl<A> Inflows<A> {
+    /// The timer for acknowledgements has run out.
+    pub(super) fn rested(&mut self) {
+        self.is_acking = false;
+    }
+
     pub(super) fn new(seed: u64) -> Self {
         Self {
             flows: Lru::new(INFLOWS, seed),
@@ -370,9 +375,13 @@ impl<O: Overlay> Router<O> {
         }
     }
 
+    /// Whether acknowledgements wait for company.
+    pub(crate) fn owes(&self) -> bool {
+        !self.inflows.owing.is_empty()
+    }
+
     /// Sends the acknowledgements that waited.
-    pub(super) fn flush_acks(&mut self, ground: &mut Ground<'_, O>) {
-        self.inflows.is_acking = false;
+    pub(crate) fn flush_acks(&mut self, ground: &mut Ground<'_, O>) {
         let mut owing = std::mem::take(&mut self.inflows.owing);
         for slot in owing.drain(..) {
             let Some((_, inflow)) = self.inflows.flows.at(slot) else {
