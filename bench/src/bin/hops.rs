@@ -3,7 +3,7 @@
 //! Both carry 128-byte messages from a first peer through a second to a third, all three in this
 //! process, each message as a frame of its own at every hop. The bare stream only copies frames
 //! from one stream to the next; Ringweave routes by GUID, numbers, holds back, delivers to an
-//! inbox and acknowledges end to end. The two are measured in turn, so that a machine whose speed
+//! inbox and acknowledges end to end. The bare endpoints have iroh's own transport settings. The two are measured in turn, so that a machine whose speed
 //! drifts drifts for both; the ratio of each round is what counts.
 //!
 //!     cargo run --release --bin hops [ROUNDS] [SECONDS]
@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::{Buf as _, Bytes, BytesMut};
 use iroh::{
     Endpoint, EndpointAddr, RelayMode, TransportAddr,
-    endpoint::{Connection, PortmapperConfig, QuicTransportConfig, RecvStream, SendStream, VarInt, presets},
+    endpoint::{Connection, PortmapperConfig, RecvStream, SendStream, presets},
 };
 use ringweave_net::{Entrance, Handle, PeerRef, Settings, Shape, start};
 use tokio::time::interval;
@@ -82,17 +82,11 @@ async fn rate(count: &AtomicU64, span: Duration) -> (f64, f64) {
 // The bare stream.
 
 async fn endpoint() -> Result<Endpoint> {
-    let transport = QuicTransportConfig::builder()
-        .stream_receive_window(VarInt::from_u32(4 << 20))
-        .receive_window(VarInt::from_u32(8 << 20))
-        .send_window(8 << 20)
-        .build();
     let builder = Endpoint::builder(presets::Minimal)
         .alpns(vec![ALPN.to_vec()])
         .relay_mode(RelayMode::Disabled)
         .clear_address_lookup()
         .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(transport)
         .clear_ip_transports();
     Ok(builder.bind_addr(SocketAddr::from(([127, 0, 0, 1], 0)))?.bind().await?)
 }
@@ -121,7 +115,7 @@ async fn bare_way() -> Result<(SendStream, RecvStream, Vec<Endpoint>, Vec<Connec
     last.read_exact(&mut mark).await?;
     tokio::spawn(async move {
         // Ends with its connections.
-        let _ = forward(middle, onward).await;
+        if let Err(error) = forward(middle, onward).await { eprintln!("forward: {error:#}"); }
     });
     Ok((first, last, ends, vec![a, b1, b2, c]))
 }
@@ -135,7 +129,9 @@ async fn forward(mut from: RecvStream, mut to: SendStream) -> Result<()> {
         while let Some(frame) = take_frame(&mut input) {
             put_frame(&mut output, &frame);
         }
-        to.write_chunk(output.freeze()).await?;
+        if !output.is_empty() {
+            to.write_chunk(output.freeze()).await?;
+        }
     }
     Ok(())
 }
@@ -176,7 +172,8 @@ async fn bare_rate(span: Duration) -> Result<(f64, f64)> {
             for _ in 0..RUN {
                 put_frame(&mut output, &payload);
             }
-            if first.write_chunk(output.freeze()).await.is_err() {
+            if let Err(error) = first.write_chunk(output.freeze()).await {
+                eprintln!("write: {error:#}");
                 return;
             }
         }
