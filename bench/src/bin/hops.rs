@@ -7,6 +7,7 @@
 //! drifts drifts for both; the ratio of each round is what counts.
 //!
 //!     cargo run --release --bin hops [ROUNDS] [SECONDS]
+//!     cargo run --release --bin hops profile      only Ringweave, for 10 s: something to profile
 
 use std::{
     net::SocketAddr,
@@ -36,7 +37,12 @@ const TIMED: usize = 2_000;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args().skip(1).peekable();
+    if words.peek().is_some_and(|word| word == "profile") {
+        let (rate, cpu) = ringweave_rate(Duration::from_secs(10)).await?;
+        println!("{rate:.0} msg/s, {cpu:.2} us of CPU each");
+        return Ok(());
+    }
     let rounds: usize = words.next().map_or(Ok(5), |word| word.parse())?;
     let seconds: u64 = words.next().map_or(Ok(3), |word| word.parse())?;
     let span = Duration::from_secs(seconds);

@@ -1,7 +1,7 @@
 //! Messages on their way from the event loop to the application.
 //!
 //! The shelf keeps what nobody has fetched; the node bounds it by refusing more than its inbox
-//! holds. A listener fetches many at once and tells the loop what it took.
+//! holds. A listener fetches all at once and tells the loop what it took.
 
 use std::{
     collections::VecDeque,
@@ -12,9 +12,6 @@ use ringweave_node::Message;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{event::Event, handle::Received};
-
-/// Most messages a listener fetches at once; they go back if it is dropped.
-const FETCH: usize = 256;
 
 #[derive(Debug, Default)]
 struct Stock {
@@ -50,22 +47,16 @@ impl Shelf {
             .expect("nothing panics while it holds this lock")
     }
 
-    /// Puts a message on the shelf.
-    pub(crate) fn put(&self, message: Message) {
-        let Message {
-            kind,
-            from,
-            sequence,
-            payload,
-            hops,
-        } = message;
-        self.stock().messages.push_back(Received {
-            kind,
-            from,
-            seq: sequence,
-            hops,
-            payload,
+    /// Puts messages on the shelf: one lock and one wake for all that a wake of the loop brought.
+    pub(crate) fn put(&self, messages: &mut Vec<Message>) {
+        let received = messages.drain(..).map(|message| Received {
+            kind: message.kind,
+            from: message.from,
+            seq: message.sequence,
+            hops: message.hops,
+            payload: message.payload,
         });
+        self.stock().messages.extend(received);
         self.ready.notify_one();
     }
 
@@ -126,8 +117,9 @@ impl Inbox {
                     }
                     Some(false)
                 } else {
-                    let count = stock.messages.len().min(FETCH);
-                    self.fetched.extend(stock.messages.drain(..count));
+                    // All at once, and the empty queue in exchange.
+                    std::mem::swap(&mut self.fetched, &mut stock.messages);
+                    let count = self.fetched.len();
                     let bytes: usize = self
                         .fetched
                         .iter()

@@ -144,7 +144,11 @@ impl<O: Overlay> Node<O> {
                     router.on_command(ground, ticket, command);
                 });
             }
-            Input::Drained(messages, bytes) => self.router.on_drained(messages, bytes),
+            Input::Drained(messages, bytes) => {
+                self.with(now, random, host, out, |router, ground| {
+                    router.on_drained(ground, messages, bytes);
+                });
+            }
             Input::Rest => {
                 if self.router.owes() {
                     self.with(now, random, host, out, Router::flush_acks);

@@ -203,8 +203,11 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
-    /// Hands what was written to the links' writers.
+    /// Hands what was written to the links' writers, and what arrived to the application.
     pub(super) fn flush(&mut self) {
+        if !self.arrived.is_empty() {
+            self.shelf.put(&mut self.arrived);
+        }
         // A link that is lost here makes the node say more, on other links: each is lost only once.
         while let Some(peer) = self.dirty.pop() {
             let Some(link) = self.slots[peer.0 as usize].link.as_deref_mut() else {

@@ -28,7 +28,7 @@ use std::{
 
 use iroh::Endpoint;
 use ringweave_ids::{Guid, Peer, Random, Time};
-use ringweave_node::{Event as Told, Input, Node, Output};
+use ringweave_node::{Event as Told, Input, Message, Node, Output};
 use ringweave_overlay::{Host as _, Loss, Overlay};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -127,6 +127,8 @@ pub(crate) struct Hub<O: Overlay> {
     contacts: Contacts,
     calls: Calls<O>,
     shelf: Arc<Shelf>,
+    /// Messages for the shelf, since the last flush.
+    arrived: Vec<Message>,
     traffic: flow::Traffic,
     events: mpsc::Receiver<Event>,
     report: mpsc::Sender<Event>,
@@ -172,6 +174,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             contacts: parts.contacts,
             calls: Calls::default(),
             shelf: Shelf::new(report.clone()),
+            arrived: Vec::new(),
             traffic: flow::Traffic::default(),
             events,
             report,
@@ -350,7 +353,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                     leaving.has_left = true;
                 }
             }
-            Told::Message(message) => self.shelf.put(message),
+            Told::Message(message) => self.arrived.push(message),
             Told::Changed => {}
             Told::Fault(kind) => tracing::debug!(kind, "nonsense from the network"),
             answer => self.on_answer(answer),
@@ -399,6 +402,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             tracing::debug!("the endpoint took too long to close");
         }
         self.contacts.written().await;
+        self.shelf.put(&mut self.arrived);
         self.shelf.close();
         self.watch(PeerEvent::Left);
         // Whoever is told may start the peer again at once, in the same directory.

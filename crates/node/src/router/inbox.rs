@@ -42,10 +42,13 @@ impl Inbox {
 
 impl<O: Overlay> Router<O> {
     /// The application took messages out.
-    pub(crate) fn on_drained(&mut self, messages: usize, bytes: usize) {
+    pub(crate) fn on_drained(&mut self, ground: &mut Ground<'_, O>, messages: usize, bytes: usize) {
         let inbox = &mut self.inflows.inbox;
         inbox.messages = inbox.messages.saturating_sub(messages);
         inbox.bytes = inbox.bytes.saturating_sub(bytes);
+        if inbox.room() >= INBOX / 4 {
+            self.tell_room(ground);
+        }
     }
 
     /// Puts a message in; says whether there was room.

@@ -26,7 +26,10 @@ impl<O: Overlay> Router<O> {
             let all_bytes = self.outflows.flying_bytes;
             let out = self.outflows.flow(slot);
             let is_next = out.flying + 1 == out.queue.len();
-            if !is_next || !out.is_open(payload.len(), all_bytes) || !self.locate(ground, slot) {
+            if !is_next
+                || !out.is_open(payload.len(), all_bytes, ground.now)
+                || !self.locate(ground, slot)
+            {
                 self.pump(ground, slot);
                 continue;
             }

@@ -32,6 +32,8 @@ const GAP_PATIENCE: Duration = Duration::from_secs(2);
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Messages that one acknowledgement waits for at most.
 const ACK_EVERY: u32 = 64;
+/// Room below which a sender may have to stop.
+const LITTLE: u32 = 256;
 /// Flows found by their pointer instead of their origin; a power of two.
 const SHORTCUTS: usize = 8;
 
@@ -46,6 +48,8 @@ pub(super) struct Inflows<A> {
     /// Slots that hold messages beyond a gap.
     gapped: Vec<u32>,
     is_acking: bool,
+    /// Slots that were told of little room, and may wait for more.
+    starved: Vec<u32>,
     held_bytes: usize,
     own: u64,
 }
@@ -83,6 +87,7 @@ impl<A> Inflows<A> {
             owing: Vec::new(),
             gapped: Vec::new(),
             is_acking: false,
+            starved: Vec::new(),
             held_bytes: 0,
             own: 0,
         }
@@ -396,15 +401,28 @@ impl<O: Overlay> Router<O> {
         self.inflows.owing = owing;
     }
 
+    /// There is room again: those who were told of little hear it.
+    pub(super) fn tell_room(&mut self, ground: &mut Ground<'_, O>) {
+        for slot in std::mem::take(&mut self.inflows.starved) {
+            self.acknowledge(ground, slot);
+        }
+    }
+
     fn acknowledge(&mut self, ground: &mut Ground<'_, O>, slot: u32) {
         let (room, room_bytes) = (self.inflows.inbox.room(), self.inflows.inbox.room_bytes());
-        let Some((origin, inflow)) = self.inflows.flows.at(slot) else {
+        let Some((_, inflow)) = self.inflows.flows.at(slot) else {
             return;
         };
         inflow.forget_old_refusals();
         inflow.owed = 0;
         inflow.acked = Some(ground.now);
         inflow.told = room as u32;
+        if inflow.told < LITTLE && !self.inflows.starved.contains(&slot) {
+            self.inflows.starved.push(slot);
+        }
+        let Some((origin, inflow)) = self.inflows.flows.at(slot) else {
+            return;
+        };
         let acked = Control::Acked(Acked {
             incarnation: inflow.incarnation,
             expected: inflow.expected,

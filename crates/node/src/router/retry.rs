@@ -47,6 +47,7 @@ impl<O: Overlay> Router<O> {
             out.rebuild();
         }
         (out.failure, out.heard) = (None, ground.now);
+        out.is_refusing = acked.room == 0 && (out.is_refusing || !acked.refused.is_empty());
         (out.room, out.room_bytes) = (acked.room as usize, acked.room_bytes as usize);
         let settled = acked.expected.saturating_sub(out.base) as usize;
         if let Some(last) = settled.checked_sub(1).and_then(|last| out.queue.get(last))

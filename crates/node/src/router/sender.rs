@@ -26,6 +26,8 @@ pub(super) const QUEUE: usize = 4_096;
 const FLYING_BYTES: usize = 16 << 20;
 /// Payload bytes kept, under way or waiting; a send beyond is refused.
 pub(super) const KEPT_BYTES: usize = 2 * FLYING_BYTES;
+/// How long a receiver's word that it has no room is believed.
+const PROBE: Duration = Duration::from_millis(50);
 /// The shortest wait before a message is sent again: long against a delayed acknowledgement.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// How long a receiver is trusted to remember a flow. After that the flow begins anew, as towards a
@@ -62,6 +64,8 @@ pub(super) struct Outflow<A> {
     pub(super) base: u64,
     pub(super) first: u64,
     pub(super) life: u64,
+    /// Whether the receiver, without room, has refused already: it need not be waited for.
+    pub(super) is_refusing: bool,
     /// When the receiver was heard last.
     pub(super) heard: Time,
     pub(super) queue: VecDeque<Pending>,
@@ -126,6 +130,7 @@ impl<A: Clone> Outflow<A> {
             base: first,
             first,
             life: 0,
+            is_refusing: false,
             heard: Time::ZERO,
             queue: VecDeque::new(),
             flying: 0,
@@ -138,12 +143,14 @@ impl<A: Clone> Outflow<A> {
         }
     }
 
-    /// Whether the next message may go.
-    pub(super) fn is_open(&self, bytes: usize, all_bytes: usize) -> bool {
-        self.flying == 0
-            || (self.flying < self.room.clamp(1, WINDOW)
-                && self.flying_bytes + bytes <= self.room_bytes
-                && all_bytes + bytes <= FLYING_BYTES)
+    /// Whether the next message may go. A receiver without room is tried all the same after a
+    /// while: it says so itself, or its word that it has room again was lost.
+    pub(super) fn is_open(&self, bytes: usize, all_bytes: usize, now: Time) -> bool {
+        let has_room = self.flying < self.room.min(WINDOW)
+            && self.flying_bytes + bytes <= self.room_bytes
+            && all_bytes + bytes <= FLYING_BYTES;
+        let may_probe = self.is_refusing || now.since(self.heard) >= PROBE;
+        has_room || (self.flying == 0 && may_probe)
     }
 
     pub(super) fn retry_after(&self, tries: u8) -> Duration {
@@ -262,13 +269,13 @@ impl<O: Overlay> Router<O> {
     /// Sends what the window of a flow allows.
     pub(super) fn pump(&mut self, ground: &mut Ground<'_, O>, slot: u32) {
         while let Some(flow) = self.ready(ground, slot) {
-            let all_bytes = self.outflows.flying_bytes;
+            let (all_bytes, now) = (self.outflows.flying_bytes, ground.now);
             let out = self.outflows.flow(slot);
             let Some(next) = out.queue.get(out.flying) else {
                 return;
             };
             let size = next.payload.len();
-            if !out.is_open(size, all_bytes) {
+            if !out.is_open(size, all_bytes, now) {
                 return;
             }
             let sequence = out.base + out.flying as u64;
