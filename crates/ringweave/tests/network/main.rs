@@ -6,7 +6,7 @@ mod door;
 mod peer;
 
 use std::{
-    fs,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,9 @@ use serde_json::Value;
 
 /// The contract's deadline for the end of a send, and a little for starting a process.
 const SEND_ENDS: Duration = Duration::from_secs(7);
+
+/// How long a crash may be felt, and a little for starting the processes that ask.
+const HEALED: Duration = Duration::from_millis(5_500);
 
 #[test]
 fn three_processes_carry_each_others_messages() {
@@ -110,6 +113,44 @@ fn a_stopped_peer_is_told_of_in_time() {
         (3, &Value::from("not_found")),
         "{answer}"
     );
+}
+
+#[test]
+fn a_newcomers_first_message_arrives_within_two_seconds_of_its_start() {
+    let anna = Peer::found("anna", &[]);
+    let start = Instant::now();
+    let bo = Peer::join("bo", &anna);
+    assert_eq!(ask(&bo, &["send", anna.id(), "hi"])["delivered"], true);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// Five processes, in one ring or in three levels; one is killed, whichever it is, and within five
+/// seconds the others all reach each other.
+#[test]
+fn any_one_of_five_may_be_killed() {
+    for (ring_size, victim) in [("32", 0), ("32", 3), ("2", 0), ("2", 1)] {
+        let anna = Peer::found("p0", &["--ring-size", ring_size]);
+        let others = (1..5).map(|n| Peer::join(&format!("p{n}"), &anna));
+        let others: Vec<_> = others.collect();
+        let mut peers: Vec<_> = std::iter::once(anna).chain(others).collect();
+        peers.remove(victim).crash();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for from in &peers {
+                for to in peers.iter().filter(|to| to.id() != from.id()) {
+                    scope.spawn(|| {
+                        // A send gives up by itself after five seconds.
+                        while try_ask(from, &["send", to.id(), "all well?"]).0 != 0 {
+                            assert!(start.elapsed() < SEND_ENDS, "still not healed");
+                        }
+                    });
+                }
+            }
+        });
+        let took = start.elapsed();
+        assert!(took < HEALED, "{took:?} with rings of {ring_size}, victim {victim}");
+    }
 }
 
 #[test]
