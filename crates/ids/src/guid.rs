@@ -30,6 +30,7 @@ pub struct Step {
 
 impl Step {
     /// Whether both name the same position, as far as they tell.
+    #[inline]
     pub const fn matches(self, other: Self) -> bool {
         self.coordinate == other.coordinate
             && (self.tag == other.tag || self.tag == 0 || other.tag == 0)
@@ -71,6 +72,7 @@ impl Guid {
     }
 
     /// The steps, from the center outward.
+    #[inline]
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -81,11 +83,13 @@ impl Guid {
     }
 
     /// The level: 1 in the center ring, 0 for the center itself.
+    #[inline]
     pub fn depth(&self) -> usize {
         self.0.len()
     }
 
     /// How many leading steps name the same positions.
+    #[inline]
     pub fn shared(&self, other: &Self) -> usize {
         self.0
             .iter()
@@ -95,6 +99,7 @@ impl Guid {
     }
 
     /// Whether both name the same place, as far as their tags tell.
+    #[inline]
     pub fn matches(&self, other: &Self) -> bool {
         self.depth() == other.depth() && self.shared(other) == self.depth()
     }

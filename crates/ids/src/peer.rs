@@ -43,6 +43,7 @@ impl PeerId {
     }
 
     /// The public key.
+    #[inline]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -134,6 +135,7 @@ impl Key {
     }
 
     /// The first eight bytes, little endian: what rendezvous hashing starts from.
+    #[inline]
     pub fn head(&self) -> u64 {
         let mut head = [0; 8];
         head.copy_from_slice(&self.0[..8]);

@@ -21,16 +21,19 @@ impl Time {
     pub const ZERO: Self = Self(0);
 
     /// The moment `micros` microseconds after the origin.
+    #[inline]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
     /// Microseconds since the origin.
+    #[inline]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -39,6 +42,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
+    #[inline]
     fn add(self, span: Duration) -> Self {
         Self(
             self.0
@@ -50,6 +54,7 @@ impl Add<Duration> for Time {
 impl Sub for Time {
     type Output = Duration;
 
+    #[inline]
     fn sub(self, earlier: Self) -> Duration {
         self.since(earlier)
     }

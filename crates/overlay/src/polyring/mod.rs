@@ -416,6 +416,7 @@ impl Polyring {
         let is_up = |peer| self.up.contains(&peer);
         let parent = self.prefix.steps().last().copied().unwrap_or_default();
         self.table = Table {
+            mine: self.position_id(),
             own: table::Slots::new(&self.own, host, is_up),
             below: table::Slots::new(&self.below, host, is_up),
             parent: table::Cell::new(&self.above, self.own.id, parent, host, is_up),

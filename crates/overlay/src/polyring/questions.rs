@@ -97,15 +97,29 @@ impl Polyring {
         let Some(cell) = slots.find(step) else {
             return Hop::Nobody;
         };
-        let level = if std::ptr::eq(slots, &self.table.own) {
-            self.guid.depth() - 1
-        } else {
-            self.guid.depth()
-        };
-        if cell.position == self.position_id() {
-            // Its tag names my own position, which has another coordinate by now.
-            let mut corrected = to.clone();
-            corrected.steps_mut()[level] = cell.step;
+        if cell.step.coordinate != step.coordinate || cell.position == self.table.mine {
+            return self.relabelled(view, slots, cell, to, wanted, flow);
+        }
+        cell.pick(self.wanted(view, wanted, cell), flow)
+            .map_or(Hop::Cut, Hop::To)
+    }
+
+    /// The tag names a position that has another coordinate by now.
+    #[cold]
+    fn relabelled(
+        &self,
+        view: &View<'_, Self>,
+        slots: &Slots,
+        cell: &Cell,
+        to: &Guid,
+        wanted: Option<&PeerId>,
+        flow: u64,
+    ) -> Hop<Guid> {
+        let is_own = std::ptr::eq(slots, &self.table.own);
+        let level = self.guid.depth() - usize::from(is_own);
+        let mut corrected = to.clone();
+        corrected.steps_mut()[level] = cell.step;
+        if cell.position == self.table.mine {
             return match route(&self.guid, &corrected) {
                 Direction::Child(below) => {
                     self.across(view, &self.table.below, below, &corrected, wanted, flow)
@@ -113,15 +127,8 @@ impl Polyring {
                 _ => self.here(view, wanted),
             };
         }
-        let Some(peer) = cell.pick(self.wanted(view, wanted, cell), flow) else {
-            return Hop::Cut;
-        };
-        if cell.step.coordinate == step.coordinate {
-            return Hop::To(peer);
-        }
-        let mut corrected = to.clone();
-        corrected.steps_mut()[level] = cell.step;
-        Hop::Corrected(peer, corrected)
+        cell.pick(self.wanted(view, wanted, cell), flow)
+            .map_or(Hop::Cut, |peer| Hop::Corrected(peer, corrected))
     }
 
     /// The wanted peer's handle, where the position has several members to choose from.
@@ -152,13 +159,13 @@ impl Polyring {
         };
         match rank(home, key).nth(usize::from(choice)) {
             None => Hop::Nobody,
-            Some(cell) if cell.position == self.position_id() => Hop::Arrived,
+            Some(cell) if cell.position == self.table.mine => Hop::Arrived,
             Some(cell) => cell.pick(None, flow).map_or(Hop::Cut, Hop::To),
         }
     }
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
-        let others = rank(&self.table.own, key).filter(|cell| cell.position != self.position_id());
+        let others = rank(&self.table.own, key).filter(|cell| cell.position != self.table.mine);
         found.extend(
             others
                 .filter_map(|cell| cell.pick(None, key.head()))
@@ -207,7 +214,7 @@ impl Polyring {
                 .own
                 .cells()
                 .iter()
-                .filter(|cell| cell.position != self.position_id());
+                .filter(|cell| cell.position != self.table.mine);
             copies.extend(
                 siblings
                     .filter_map(|cell| cell.pick(None, flow))
@@ -259,7 +266,7 @@ impl Polyring {
         };
         push(&self.table.parent, &self.prefix, "parent");
         for cell in self.table.own.cells() {
-            let role = if cell.position == self.position_id() {
+            let role = if cell.position == self.table.mine {
                 "co-member"
             } else {
                 "sibling"
@@ -277,7 +284,7 @@ impl Polyring {
             .own
             .cells()
             .iter()
-            .filter(|cell| cell.position == self.position_id());
+            .filter(|cell| cell.position == self.table.mine);
         mine.flat_map(|cell| &cell.members)
     }
 }

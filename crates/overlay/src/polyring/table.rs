@@ -10,6 +10,8 @@ use crate::Host;
 /// Where the own ring's, the child ring's and the parent's members are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
+    /// This peer's own position.
+    pub(super) mine: PositionId,
     /// The own ring, this peer's position among it.
     pub(super) own: Slots,
     /// The child ring.

@@ -149,7 +149,10 @@ fn any_one_of_five_may_be_killed() {
             }
         });
         let took = start.elapsed();
-        assert!(took < HEALED, "{took:?} with rings of {ring_size}, victim {victim}");
+        assert!(
+            took < HEALED,
+            "{took:?} with rings of {ring_size}, victim {victim}"
+        );
     }
 }
 
