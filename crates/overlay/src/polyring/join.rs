@@ -596,12 +596,6 @@ impl Polyring {
         self.occupy(cx, seat, Proof::Grant(grant));
         cx.after(SETTLE, Timer::Ready);
         self.arm_beat(cx);
-        // Peers that are connected already (the contact may be one) are told now, others on Up.
-        for peer in self.wanted_links(cx.me()) {
-            if self.is_up(peer) {
-                self.send_hello(cx, peer);
-            }
-        }
     }
 }
 

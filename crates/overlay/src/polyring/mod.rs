@@ -364,6 +364,10 @@ impl Polyring {
             if is_new || self.is_up(peer) {
                 self.held.push(peer);
                 cx.out.push(Output::Open(peer));
+                if self.is_up(peer) {
+                    // Connected for another reason, so that no `Up` will follow.
+                    self.send_hello(cx, peer);
+                }
             } else {
                 is_missing = true;
             }

@@ -152,6 +152,17 @@ fn a_crashed_inner_peer_renumbers_nobody_below_it() {
 }
 
 #[test]
+fn any_one_of_forty_may_crash() {
+    for victim in 0..40 {
+        let mut swarm = Swarm::grown(rings_of(3), 40, |_| "");
+        swarm.crash(victim);
+        let took = heal(&mut swarm);
+        assert!(took < seconds(5), "{victim} {took:?}");
+        assert_honest(&swarm);
+    }
+}
+
+#[test]
 fn a_third_crashes_at_once_and_the_rest_finds_together() {
     let mut swarm = Swarm::grown(rings_of(5), 90, |_| "");
     for victim in (0..90).filter(|number| number % 3 == 1) {
