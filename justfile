@@ -15,7 +15,7 @@ check:
 test:
     cargo test --workspace
 
-# The measurements of docs/benchmarks.md.
+# The micro-benchmarks of docs/benchmarks.md; those beside other crates are in bench/.
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
 
