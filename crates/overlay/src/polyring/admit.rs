@@ -7,7 +7,6 @@ use ringweave_ids::{Peer, Signature};
 
 use super::{
     Cx, Member, Polyring, Position, PositionId, Proof, Ring, Seat,
-    join::{MAX_COORDINATE, is_sound},
     record::{MAX_ACCUSERS, MAX_VOTES, accusation_words, vote_words},
 };
 
@@ -168,4 +167,22 @@ impl Polyring {
             self.send_records(cx, peer, seat.ring, vec![record.clone()], position.clone());
         }
     }
+}
+
+/// The largest coordinate that is taken from the network: tables are arrays of it.
+pub(super) const MAX_COORDINATE: u32 = 1 << 14;
+
+/// Whether a position belongs to the ring and its coordinate is bounded.
+pub(super) fn is_sound(position: &Position, ring: PositionId) -> bool {
+    let of_ring = |seat: Seat| seat.ring == ring && seat.position == position.id();
+    position.grant.seat.ring == ring
+        && position.coordinate() <= MAX_COORDINATE
+        && position
+            .label
+            .as_ref()
+            .is_none_or(|label| of_ring(label.seat))
+        && position
+            .census
+            .as_ref()
+            .is_none_or(|census| of_ring(census.seat))
 }

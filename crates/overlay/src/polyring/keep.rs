@@ -136,7 +136,7 @@ impl Polyring {
         let used: Vec<u32> = ring
             .positions()
             .map(Position::coordinate)
-            .chain(self.join.held(ring, cx.now).map(|grant| grant.coordinate))
+            .chain(self.grants.held(ring, cx.now).map(|grant| grant.coordinate))
             .collect();
         let window = 4 * u32::from(cx.config().ring_size).max(used.len() as u32);
         let salt = head(&cx.id(cx.me()));

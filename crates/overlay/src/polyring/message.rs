@@ -107,7 +107,7 @@ pub struct Walk {
     pub level: u8,
     /// Which way it goes.
     pub heading: Heading,
-    /// Hops made, at most [`MAX_HOPS`](super::join::MAX_HOPS).
+    /// Hops made, at most [`MAX_HOPS`](super::grants::MAX_HOPS).
     pub hops: u8,
 }
 

@@ -14,9 +14,11 @@
 
 mod admit;
 mod config;
+mod grants;
 mod heal;
 mod join;
 mod keep;
+mod lonely;
 mod message;
 mod questions;
 mod record;
@@ -69,6 +71,7 @@ pub struct Polyring {
     held: Vec<Peer>,
     table: Table,
     join: join::Joining,
+    grants: grants::Grants,
     heal: heal::Healing,
     sync: sync::Repairs,
     counting: keep::Counting,
@@ -156,6 +159,7 @@ impl Overlay for Polyring {
             held: Vec::new(),
             table: Table::default(),
             join: join::Joining::default(),
+            grants: grants::Grants::default(),
             heal: heal::Healing::default(),
             sync: sync::Repairs::default(),
             counting: keep::Counting::default(),
@@ -473,7 +477,7 @@ impl Polyring {
         for ring in [&mut self.own, &mut self.below, &mut self.above] {
             ring.sweep(cx.now);
         }
-        self.join.sweep(cx.now);
+        self.grants.sweep(cx.now);
         self.forget_unused(cx);
         self.is_dirty = true;
         cx.after(SWEEP, Timer::Sweep);

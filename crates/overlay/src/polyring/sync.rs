@@ -516,6 +516,7 @@ impl Polyring {
             used.insert(peer.0);
         };
         self.join.handles(&mut keep);
+        self.grants.handles(&mut keep);
         for ring in [&self.own, &self.below, &self.above] {
             ring.records().for_each(|record| record.handles(&mut keep));
             ring.positions()

@@ -1,0 +1,332 @@
+//! The keeper's side of a join: a search walks inward to the center and then outward, ring by ring,
+//! to the keeper that has room; the shaping policy chooses the way. A grant only reserves; the
+//! newcomer writes its own record, so a lost or doubled grant leaves no ghost (HEALING.md, rule 6).
+
+use std::{sync::Arc, time::Duration};
+
+use ringweave_ids::{Peer, Signature, Time};
+
+use super::{
+    Cx, Grant, Heading, Message, Offer, Policy, Polyring, Position, PositionId, Ring, Seat, Walk,
+    join::CANDIDATES,
+    message::MAX_RECORDS,
+    ring::{head, mix},
+};
+
+/// Hops of a search: more than twice the deepest tree.
+pub(super) const MAX_HOPS: u8 = 100;
+
+/// How long a place stays reserved for a newcomer.
+const RESERVED: Duration = Duration::from_secs(4);
+
+/// Places reserved at once; a search beyond is answered when one is free.
+const MAX_RESERVED: usize = 4_096;
+
+/// The places this peer has reserved for newcomers, and those it could not place yet.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    reserved: Vec<Reserved>,
+    /// Searches that came while all places were granted and none was taken yet.
+    waiting: Vec<(Walk, bool)>,
+    /// Newcomers sent into a branch since its census was last counted.
+    descents: Vec<(PositionId, u64, u32)>,
+}
+
+#[derive(Debug)]
+struct Reserved {
+    grant: Arc<Grant>,
+    until: Time,
+}
+
+/// What a ring's keeper decides about a newcomer.
+enum Decision {
+    Stay {
+        branch: String,
+    },
+    Descend {
+        position: PositionId,
+        level: u8,
+    },
+    Measure,
+    /// The ring is full, but nobody in it can be reached yet.
+    Wait,
+}
+
+impl Grants {
+    pub(super) fn sweep(&mut self, now: Time) {
+        self.reserved.retain(|reserved| reserved.until > now);
+        self.descents.truncate(MAX_RESERVED);
+    }
+
+    /// Shows every handle that a reserved place or a waiting search names.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.reserved
+            .iter()
+            .for_each(|reserved| see(reserved.grant.peer));
+        self.waiting.iter().for_each(|(walk, _)| see(walk.joiner));
+    }
+
+    pub(super) fn held<'a>(&'a self, ring: &'a Ring, now: Time) -> impl Iterator<Item = &'a Grant> {
+        let waits = move |reserved: &&Reserved| {
+            reserved.until > now
+                && reserved.grant.seat.ring == ring.id
+                && ring
+                    .living_record(reserved.grant.peer)
+                    .is_none_or(|record| record.seat != Some(reserved.grant.seat))
+        };
+        self.reserved
+            .iter()
+            .filter(waits)
+            .map(|reserved| &*reserved.grant)
+    }
+}
+
+impl Polyring {
+    pub(super) fn on_join(&mut self, cx: &mut Cx<'_>, mut walk: Walk) {
+        if self.record.is_none() || walk.joiner == cx.me() {
+            return;
+        }
+        walk.hops += 1;
+        if walk.hops > MAX_HOPS {
+            cx.fault("a search that never ends");
+            return;
+        }
+        match walk.heading {
+            Heading::Inward if self.own.id == PositionId::CENTER => match self.keeper(cx) {
+                Some(keeper) if keeper == cx.me() => self.decide(cx, walk, true),
+                Some(keeper) => cx.send(keeper, Message::Join(walk)),
+                None => {}
+            },
+            Heading::Inward => {
+                let parents: Vec<_> = self
+                    .above
+                    .members_of(self.own.id)
+                    .map(|record| record.peer)
+                    .collect();
+                if let Some(parent) = parents.into_iter().find(|parent| self.is_up(*parent)) {
+                    cx.send(parent, Message::Join(walk));
+                }
+            }
+            Heading::Outward => match self.leader(cx, &self.own, self.position_id()) {
+                Some(leader) if leader != cx.me() => cx.send(leader, Message::Join(walk)),
+                _ => self.decide(cx, walk, false),
+            },
+        }
+    }
+
+    /// As the keeper of the own (center) ring or of the ring below: where does the newcomer go?
+    fn decide(&mut self, cx: &mut Cx<'_>, walk: Walk, is_own: bool) {
+        let ring = if is_own { &self.own } else { &self.below };
+        let held = self
+            .grants
+            .held(ring, cx.now)
+            .find(|grant| grant.peer == walk.joiner)
+            .cloned();
+        if let Some(grant) = held {
+            let grant = Arc::new(grant);
+            self.offer(cx, &walk, grant, is_own);
+            return;
+        }
+        match self.choose(cx, ring, &walk) {
+            Decision::Wait => {
+                self.grants
+                    .waiting
+                    .retain(|(other, _)| other.joiner != walk.joiner);
+                if self.grants.waiting.len() < MAX_RESERVED {
+                    self.grants.waiting.push((walk, is_own));
+                }
+            }
+            Decision::Stay { branch } => self.reserve(cx, &walk, branch, is_own),
+            Decision::Descend { position, level } => {
+                self.descend(cx, Walk { level, ..walk }, position, is_own)
+            }
+            Decision::Measure => {
+                let mut heads: Vec<_> = ring
+                    .staffed()
+                    .filter_map(|position| self.leader(cx, ring, position.id()))
+                    .collect();
+                cx.random.shuffle(&mut heads, CANDIDATES);
+                heads.truncate(CANDIDATES.min(MAX_RECORDS));
+                cx.send(
+                    walk.joiner,
+                    Message::Choose {
+                        nonce: walk.nonce,
+                        candidates: heads,
+                    },
+                );
+            }
+        }
+    }
+
+    /// After a change: those who waited for somebody to take a place are decided upon again.
+    pub(super) fn serve_waiting(&mut self, cx: &mut Cx<'_>) {
+        for (walk, is_own) in std::mem::take(&mut self.grants.waiting) {
+            self.decide(cx, walk, is_own);
+        }
+    }
+
+    fn choose(&self, cx: &Cx<'_>, ring: &Ring, walk: &Walk) -> Decision {
+        let taken = ring.staffed().count() + self.grants.held(ring, cx.now).count();
+        let has_room = taken < usize::from(cx.config().ring_size);
+        let part = label_part(&walk.label, walk.level);
+        let is_labelled = cx.config().policy == Policy::Labelled && part.is_some();
+        let branch = branch_at(&walk.label, walk.level, cx.config().policy);
+        if is_labelled {
+            let of_branch = ring
+                .staffed()
+                .filter(|position| position.grant.branch == branch);
+            if let Some(position) = of_branch.map(Position::id).min() {
+                return Decision::Descend {
+                    position,
+                    level: walk.level + 1,
+                };
+            }
+        }
+        if has_room {
+            return Decision::Stay { branch };
+        }
+        if is_labelled {
+            // Peers of one label meet again below the same position, as long as it lives.
+            let label = ringweave_ids::Key::of("branch", branch.as_bytes()).head();
+            let best = ring
+                .staffed()
+                .max_by_key(|position| (mix(label ^ position.id().0), position.id()));
+            if let Some(position) = best.map(Position::id) {
+                return Decision::Descend {
+                    position,
+                    level: walk.level,
+                };
+            }
+        }
+        if cx.config().policy == Policy::Nearest {
+            return Decision::Measure;
+        }
+        let weight = |position: &Position| {
+            let version = position.census.as_ref().map_or(0, |census| census.version);
+            let sent = self
+                .grants
+                .descents
+                .iter()
+                .find(|(id, at, _)| *id == position.id() && *at == version);
+            position.population() + sent.map_or(0, |(_, _, count)| *count)
+        };
+        let reachable = |position: &&Position| self.leader(cx, ring, position.id()).is_some();
+        let salt = head(&cx.id(walk.joiner));
+        let emptiest = ring
+            .staffed()
+            .filter(reachable)
+            .min_by_key(|position| (weight(position), mix(salt ^ position.id().0)));
+        emptiest.map_or(Decision::Wait, |position| Decision::Descend {
+            position: position.id(),
+            level: walk.level,
+        })
+    }
+
+    fn descend(&mut self, cx: &mut Cx<'_>, walk: Walk, position: PositionId, is_own: bool) {
+        let ring = if is_own { &self.own } else { &self.below };
+        let version = ring
+            .position(position)
+            .and_then(|it| it.census.as_ref())
+            .map_or(0, |census| census.version);
+        let leader = self.leader(cx, ring, position);
+        self.grants
+            .descents
+            .retain(|(id, at, _)| *id != position || *at == version);
+        match self
+            .grants
+            .descents
+            .iter_mut()
+            .find(|(id, ..)| *id == position)
+        {
+            Some((_, _, count)) => *count += 1,
+            None => self.grants.descents.push((position, version, 1)),
+        }
+        match leader {
+            Some(leader) if leader == cx.me() => self.decide(cx, walk, false),
+            Some(leader) => cx.send(
+                leader,
+                Message::Join(Walk {
+                    heading: Heading::Outward,
+                    ..walk
+                }),
+            ),
+            None => {}
+        }
+    }
+
+    fn reserve(&mut self, cx: &mut Cx<'_>, walk: &Walk, branch: String, is_own: bool) {
+        self.grants.sweep(cx.now);
+        if self.grants.reserved.len() >= MAX_RESERVED {
+            return;
+        }
+        let ring = if is_own { &self.own } else { &self.below };
+        let nonce = cx.random.bits();
+        let position = PositionId::new(cx.host(), ring.id, &cx.id(walk.joiner), nonce);
+        let granted = ring.positions().map(|position| position.grant.sequence);
+        let held = self.grants.held(ring, cx.now).map(|grant| grant.sequence);
+        let sequence = granted.chain(held).max().map_or(0, |last| last + 1);
+        let grant = Grant {
+            peer: walk.joiner,
+            seat: Seat {
+                ring: ring.id,
+                position,
+            },
+            coordinate: self.free_coordinate(cx, ring),
+            branch,
+            sequence,
+            nonce,
+            by: Some(cx.me()),
+            signature: Signature([0; 64]),
+        };
+        let Some(grant) = grant.sign(cx.host()) else {
+            return;
+        };
+        self.grants.reserved.push(Reserved {
+            grant: grant.clone(),
+            until: cx.now + RESERVED,
+        });
+        self.offer(cx, walk, grant, is_own);
+    }
+
+    fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
+        let (ring, above, prefix) = if is_own {
+            (&self.own, &self.above, self.prefix.clone())
+        } else {
+            (&self.below, &self.own, self.guid.clone())
+        };
+        let members = |ring: &Ring| ring.living().take(MAX_RECORDS).cloned().collect();
+        let positions = |ring: &Ring| ring.staffed().take(MAX_RECORDS).cloned().collect();
+        let offer = Offer {
+            nonce: walk.nonce,
+            grant,
+            prefix,
+            members: members(ring),
+            positions: positions(ring),
+            above_members: members(above),
+            above_positions: positions(above),
+            above: above.id,
+        };
+        cx.send(walk.joiner, Message::Offer(Box::new(offer)));
+    }
+}
+
+/// The `level`-th part of a label: `dk` of `/eu/dk/copenhagen` at level 1.
+fn label_part(label: &str, level: u8) -> Option<&str> {
+    label
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .nth(usize::from(level))
+}
+
+/// The branch that a peer of this label starts at this level: `/eu/dk` at level 1; empty where
+/// labels do not shape the network, or the label ends before.
+pub(super) fn branch_at(label: &str, level: u8, policy: Policy) -> String {
+    if policy != Policy::Labelled || label_part(label, level).is_none() {
+        return String::new();
+    }
+    let parts = label
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .take(usize::from(level) + 1);
+    parts.fold(String::new(), |branch, part| branch + "/" + part)
+}

@@ -1,0 +1,95 @@
+//! A peer that has lost everyone: it keeps its place, so that others can join it, and goes back to
+//! the others as soon as it meets one.
+
+use std::{sync::Arc, time::Duration};
+
+use ringweave_ids::{Guid, Peer};
+
+use super::{Cx, Member, NOWHERE, Polyring, PositionId, Ring, Table, has_passed};
+use crate::Event;
+
+/// Lost peers that a lonely one greets at a time.
+const GREETED: usize = 3;
+
+/// How long a peer without a way up waits for its siblings to tell it one.
+const STRANDED: Duration = Duration::from_secs(5);
+
+impl Polyring {
+    pub(super) fn is_alone(&self, me: Peer) -> bool {
+        self.wanted_links(me).is_empty()
+    }
+
+    /// No neighbour is connected: greets a few that were lost. One without any way up and nobody
+    /// beside it looks for another place.
+    pub(super) fn on_lonely_beat(&mut self, cx: &mut Cx<'_>) {
+        let rings = [&self.own, &self.above, &self.below];
+        let mut lost: Vec<_> = rings
+            .into_iter()
+            .flat_map(Ring::records)
+            .filter(|record| record.accusation.is_some())
+            .map(|record| record.peer)
+            .collect();
+        if self.own.id != PositionId::CENTER
+            && self.above.id == NOWHERE
+            && has_passed(cx.now, self.join.placed_at, STRANDED)
+        {
+            let me = cx.me();
+            let further = self
+                .join
+                .refuges
+                .iter()
+                .chain(&lost)
+                .chain(&self.join.contacts);
+            lost = further.copied().filter(|peer| *peer != me).collect();
+            if !lost.is_empty() {
+                self.restart(cx, lost);
+            }
+            return;
+        }
+        cx.random.shuffle(&mut lost, GREETED);
+        self.greet(cx, lost);
+    }
+
+    pub(super) fn greet(&mut self, cx: &mut Cx<'_>, peers: Vec<Peer>) {
+        let me = cx.me();
+        for peer in peers.into_iter().filter(|peer| *peer != me).take(GREETED) {
+            self.send_hello(cx, peer);
+        }
+    }
+
+    /// Alone, and greeted back by a peer that sits elsewhere: whether I follow it there.
+    pub(super) fn rejoin_through(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        members: &[Arc<Member>],
+    ) -> bool {
+        let sits_elsewhere = |record: &&Arc<Member>| {
+            record.peer == from
+                && record.seat.is_some_and(|seat| {
+                    self.ring(seat.ring).is_none() || seat.ring == PositionId::CENTER
+                })
+        };
+        let is_met = members
+            .iter()
+            .find(sits_elsewhere)
+            .is_some_and(|record| record.is_signed(cx.host()));
+        if is_met {
+            self.restart(cx, vec![from]);
+        }
+        is_met
+    }
+
+    fn restart(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
+        for peer in std::mem::take(&mut self.held) {
+            cx.out.push(crate::Output::Close(peer));
+        }
+        self.record = None;
+        (self.own, self.below, self.above) =
+            (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
+        (self.prefix, self.guid) = (Guid::center(), Guid::center());
+        self.table = Table::default();
+        cx.tell(Event::Displaced);
+        self.start(cx, contacts);
+    }
+}
