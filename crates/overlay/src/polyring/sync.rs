@@ -76,7 +76,12 @@ impl Repairs {
                     .iter()
                     .for_each(|position| position.handles(&mut note));
             }
-            _ => {}
+            Message::Ask { suspect, .. } | Message::Answer { suspect, .. } => note(*suspect),
+            Message::Summary { .. }
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::Elect { .. }
+            | Message::Vote { .. } => {}
         }
     }
 }
