@@ -16,8 +16,9 @@ use serde_json::Value;
 /// The contract's deadline for the end of a send, and a little for starting a process.
 const SEND_ENDS: Duration = Duration::from_secs(7);
 
-/// How long a crash may be felt, and a little for starting the processes that ask.
-const HEALED: Duration = Duration::from_millis(5_500);
+/// How long a crash may be felt: five seconds, which the demo and the overlay's own tests hold it to,
+/// and some for starting a dozen processes beside other tests on a busy machine.
+const HEALED: Duration = Duration::from_millis(6_500);
 
 #[test]
 fn three_processes_carry_each_others_messages() {
