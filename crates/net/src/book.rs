@@ -8,7 +8,6 @@ use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -41,7 +40,6 @@ struct Entry {
     is_named: bool,
     /// Connections and dials that stand.
     holds: u32,
-    round_trip: Option<Duration>,
 }
 
 /// Handles <-> peers, and this peer's keys.
@@ -74,7 +72,6 @@ impl Book {
             hints: Vec::new(),
             is_named: true,
             holds: 1,
-            round_trip: None,
         };
         Self {
             key,
@@ -119,7 +116,6 @@ impl Book {
             hints: Vec::new(),
             is_named: true,
             holds: 0,
-            round_trip: None,
         };
         let peer = if self.free.len() > RESTING {
             let number = self
@@ -234,13 +230,6 @@ impl Book {
         self.bury(peer);
     }
 
-    /// Notes the round trip to a peer.
-    pub(crate) fn time(&mut self, peer: Peer, round_trip: Duration) {
-        if let Some(entry) = self.entry_mut(peer) {
-            entry.round_trip = Some(round_trip);
-        }
-    }
-
     fn bury(&mut self, peer: Peer) {
         let is_dead = self
             .entry(peer)
@@ -284,10 +273,6 @@ impl Host for Book {
 
     fn peer(&self, id: &PeerId) -> Option<Peer> {
         self.by_id.get(id).copied()
-    }
-
-    fn round_trip(&self, peer: Peer) -> Option<Duration> {
-        self.entry(peer)?.round_trip
     }
 
     fn sign(&self, bytes: &[u8]) -> Signature {

@@ -1,7 +1,7 @@
 //! The cost of one routing decision, table look-up and member choice included, in rings of 8, 64
 //! and 1,024 positions.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringweave_ids::{Guid, Key, Peer, PeerId, Signature, Step, Time};
@@ -17,9 +17,6 @@ impl Host for Quiet {
         PeerId::from_bytes(Key::of("bench", &peer.0.to_le_bytes()).0)
     }
     fn peer(&self, _id: &PeerId) -> Option<Peer> {
-        None
-    }
-    fn round_trip(&self, _peer: Peer) -> Option<Duration> {
         None
     }
     fn sign(&self, _bytes: &[u8]) -> Signature {

@@ -12,8 +12,6 @@ pub trait Host {
     fn id(&self, peer: Peer) -> PeerId;
     /// The handle of a peer, if the book has it.
     fn peer(&self, id: &PeerId) -> Option<Peer>;
-    /// The last measured round trip to a peer.
-    fn round_trip(&self, peer: Peer) -> Option<Duration>;
     /// Signs as this peer.
     fn sign(&self, bytes: &[u8]) -> Signature;
     /// Signs as the network, if this peer holds the network's key (its founder does).

@@ -51,14 +51,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
             next = next.min(link.sent + BEAT);
             next = next.min(self.now + SILENCE.saturating_sub(silence));
-            if let Some(path) = link
-                .connection
-                .paths()
-                .iter()
-                .find(|path| path.is_selected())
-            {
-                self.book.time(link.id.peer, path.rtt());
-            }
         }
         self.next_tick = next.max(self.now + TICK);
         // The overlay dials again at once, while it asks the neighbours.

@@ -58,10 +58,6 @@ impl Host for Desk {
             .map(Peer)
     }
 
-    fn round_trip(&self, _: Peer) -> Option<Duration> {
-        None
-    }
-
     fn sign(&self, bytes: &[u8]) -> Signature {
         seal(&id(self.me), bytes)
     }

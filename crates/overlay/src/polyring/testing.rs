@@ -48,9 +48,6 @@ impl Host for Faker {
             bytes[28], bytes[29], bytes[30], bytes[31],
         ])))
     }
-    fn round_trip(&self, _peer: Peer) -> Option<Duration> {
-        None
-    }
     fn sign(&self, bytes: &[u8]) -> Signature {
         keyed(id_of(self.me).as_bytes(), bytes)
     }
