@@ -1,0 +1,242 @@
+//! What a world is like and what happens in it. The names of [`Scenario`]'s fields are the keys of a
+//! scenario file and, with dashes, the flags of `ringweave sim run`.
+
+use std::path::PathBuf;
+
+/// One run, completely: the same scenario gives the same digest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// How peers arrange themselves.
+    pub topology: Topology,
+    /// Peers at T = 0, 1 to 4,000,000.
+    pub peers: u32,
+    /// Everything that is drawn follows from it.
+    pub seed: u64,
+    /// Threads that run it; nothing: one for each core.
+    pub threads: Option<u16>,
+    /// How the network comes to be.
+    pub bootstrap: Bootstrap,
+    /// Seconds from T = 0 to the end; load is spread evenly over them.
+    pub duration: f64,
+    /// How far peers are from each other.
+    pub latency: Latency,
+    /// Largest share of a pair's delay that is added to each message at random, 0 to 1.
+    pub jitter: f64,
+    /// Share of packets lost on the way, 0 to under 1: felt as delay.
+    pub loss: f64,
+    /// Bytes a second that a peer sends at most; nothing: no limit.
+    pub upload: Option<u64>,
+    /// Bytes a second that a peer receives at most; nothing: no limit.
+    pub download: Option<u64>,
+    /// How peers come and go.
+    pub churn: Churn,
+    /// Messages sent from peers to peers after T = 0.
+    pub lookups: u64,
+    /// Whom they go to.
+    pub pairs: Pairs,
+    /// Broadcasts after T = 0.
+    pub broadcasts: u32,
+    /// Multicasts of eight receivers after T = 0.
+    pub multicasts: u32,
+    /// Questions to the directory after T = 0, each for a random peer.
+    pub keys: u32,
+    /// Bytes of payload in each message, 16 to 65,536.
+    pub payload: u32,
+    /// A share of the peers crashes at once.
+    pub crash: Option<Share>,
+    /// The network falls into two parts for a while.
+    pub partition: Option<Split>,
+    /// Where a polyring's newcomers go.
+    pub policy: Policy,
+    /// Most positions in a ring of a polyring; nothing: the topology's own default.
+    pub ring_size: Option<u16>,
+    /// Members of a position with children; nothing: the topology's own default.
+    pub cluster: Option<u16>,
+    /// Share of peers behind NATs: nobody can dial them.
+    pub private: f64,
+    /// Share of pairs of peers whose connections carry nothing in one direction.
+    pub one_way: f64,
+    /// Further faults.
+    pub faults: Vec<Fault>,
+    /// Whether peers sign with real Ed25519 keys instead of the cheap stand-in.
+    pub real_keys: bool,
+    /// A fault in the laboratory itself, to prove that its checks bite.
+    pub canary: Option<Canary>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            topology: Topology::Polyring,
+            peers: 1_000,
+            seed: 1,
+            threads: None,
+            bootstrap: Bootstrap::Grown,
+            duration: 60.0,
+            latency: Latency::Constant(50.0),
+            jitter: 0.0,
+            loss: 0.0,
+            upload: None,
+            download: None,
+            churn: Churn::None,
+            lookups: 0,
+            pairs: Pairs::Uniform,
+            broadcasts: 0,
+            multicasts: 0,
+            keys: 0,
+            payload: 64,
+            crash: None,
+            partition: None,
+            policy: Policy::Balanced,
+            ring_size: None,
+            cluster: None,
+            private: 0.0,
+            one_way: 0.0,
+            faults: Vec::new(),
+            real_keys: false,
+            canary: None,
+        }
+    }
+}
+
+/// How peers arrange themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// `polyring`
+    Polyring,
+}
+
+/// How the network comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// `grown`: every peer joins through the protocol.
+    Grown,
+    /// `built`: peers start with ready tables.
+    Built,
+}
+
+/// How far peers are from each other. Delays are one way; a pair keeps its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Latency {
+    /// `constant:MS`: the same between all.
+    Constant(f64),
+    /// `uniform:LO-HI`: drawn for each pair, in milliseconds.
+    Uniform(f64, f64),
+    /// `geo`: peers in cities, by population; great circle at two thirds of light's speed.
+    Geo,
+    /// A path: a square matrix of round trips, round trips between countries, or cities.
+    File(PathBuf),
+}
+
+/// How peers come and go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Churn {
+    /// `none`: nobody does.
+    None,
+    /// `exponential:MEAN_S`
+    Exponential {
+        /// Mean session in seconds.
+        mean_s: f64,
+    },
+    /// `weibull:SHAPE:MEDIAN_S`
+    Weibull {
+        /// Below 1: many short sessions, a few very long ones.
+        shape: f64,
+        /// Median session in seconds.
+        median_s: f64,
+    },
+    /// A path: a trace of `node,up_s,down_s`.
+    File(PathBuf),
+}
+
+/// Whom lookups go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// `uniform`: any peer.
+    Uniform,
+    /// `local`: one of the peers nearest to the sender.
+    Local,
+}
+
+/// Where a polyring's newcomers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// `balanced`: the branch of the fewest peers.
+    Balanced,
+    /// `nearest`: the branch whose head answers soonest.
+    Nearest,
+    /// `labelled`: the branch of their label, which is where they are.
+    Labelled,
+}
+
+/// `SHARE@T`: a share of the peers, at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// 0 to 1.
+    pub share: f64,
+    /// Seconds after T = 0.
+    pub at: f64,
+}
+
+/// `SHARE@T+LENGTH`: a share of the peers cut off from the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Split {
+    /// 0 to 1.
+    pub share: f64,
+    /// Seconds after T = 0.
+    pub at: f64,
+    /// Seconds until it heals.
+    pub length: f64,
+}
+
+/// Something that goes wrong: a table `[[fault]]` of a scenario file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// Seconds after T = 0.
+    pub at: f64,
+    /// What.
+    pub kind: FaultKind,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FaultKind {
+    /// `crash`: they vanish without a word.
+    Crash(Where),
+    /// `freeze`: they do nothing for `length` seconds, and go on.
+    Freeze(Where, f64),
+    /// `partition`: they are cut off from the others for `length` seconds.
+    Partition(Where, f64),
+    /// `loss`: this share of packets is lost for `length` seconds.
+    Loss(f64, f64),
+    /// `slow`: the delays of their links are multiplied by `factor` for `length` seconds.
+    Slow(Where, f64, f64),
+    /// `flash_crowd`: so many more peers join within `length` seconds.
+    FlashCrowd(u32, f64),
+}
+
+/// Whom a fault befalls.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Where {
+    /// `share = 0.3`: so many of all, drawn at random.
+    Share(f64),
+    /// `ring = "[4.2]"`: everyone in the ring below this place; `[]` is the center ring.
+    Ring(String),
+    /// `position = "[4.2]"`: whoever holds this place.
+    Position(String),
+}
+
+/// A fault in the laboratory itself, to prove that its checks bite: such a run must fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// `repair_off`: differences between rosters are never repaired, and some news is lost.
+    RepairOff,
+    /// `forged_roster`: at the end one peer's roster names a member that is not there.
+    ForgedRoster,
+    /// `dropped_delta`: the last join's news is lost on the way to one sibling, just before the check.
+    DroppedDelta,
+    /// `misrouted`: one peer hands messages to the wrong neighbour.
+    Misrouted,
+    /// `doubled_broadcast`: one peer sends its copies twice.
+    DoubledBroadcast,
+}
