@@ -150,6 +150,9 @@ pub enum Command<A> {
     Multicast(Vec<Destination<A>>, Bytes),
     /// Send to everyone, or to everyone at or below an address; answered by [`Event::Spread`].
     Broadcast(Option<A>, Bytes),
+    /// Where a peer sat when the application last heard of it. Sends to it start there, and look it
+    /// up anew if it has gone; not answered.
+    Learn(Placed<A>),
     /// Find the way; answered by [`Event::Traced`].
     Trace(Destination<A>),
     /// Who is meant; answered by [`Event::Resolved`].

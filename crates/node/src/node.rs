@@ -82,10 +82,17 @@ impl<O: Overlay> Node<O> {
             host,
         };
         let overlay = O::new(&view);
+        Self::built(settings, host, overlay)
+    }
+
+    /// A peer over an overlay with ready tables, for simulations that do not begin with joins. If it
+    /// has a place, the directory does not know it before its first renewal.
+    pub fn built(settings: Settings<O>, host: &dyn Host, overlay: O) -> Self {
         let router = Router::new(
             host.id(settings.me),
             settings.profile.incarnation,
             settings.name.clone(),
+            overlay.address().cloned(),
         );
         Self {
             settings,
@@ -164,6 +171,11 @@ impl<O: Overlay> Node<O> {
     /// The overlay below.
     pub fn overlay(&self) -> &O {
         &self.overlay
+    }
+
+    /// What made this peer.
+    pub fn settings(&self) -> &Settings<O> {
+        &self.settings
     }
 
     /// Where this peer sits, once it has joined.

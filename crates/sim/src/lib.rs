@@ -4,8 +4,12 @@
 //! world is like and what happens in it, [`run`] lets it happen, a [`Report`] says what was measured.
 //! Nothing here knows sockets or async; the machines are driven through `overlay` and `node` alone.
 
+mod measure;
 mod report;
 mod scenario;
+mod sessions;
+mod terrain;
+mod world;
 
 pub use report::{
     Broadcast, Invariants, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch, Upkeep,
@@ -15,6 +19,11 @@ pub use scenario::{
     Topology, Where,
 };
 
+pub use sessions::{Life, Lives};
+pub use terrain::{FileError, Terrain};
+pub use world::{Twin, TwinPeer};
+
+use ringweave_overlay::polyring::Polyring;
 use thiserror::Error;
 
 /// Why a world could not be made or run.
@@ -29,6 +38,9 @@ pub enum RunError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// A file of measured data that is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Where a run is, for people who watch; told about ten times a second.
@@ -51,9 +63,7 @@ pub struct Progress {
 /// # Errors
 /// If the scenario makes no sense or a file it names is not what it says.
 pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outcome, RunError> {
-    let _ = (scenario, watch);
-    Err(RunError::Setting {
-        field: "topology",
-        problem: "not yet".into(),
-    })
+    match scenario.topology {
+        Topology::Polyring => world::run::<Polyring>(scenario, watch),
+    }
 }

@@ -38,6 +38,7 @@ impl<O: Overlay> Router<O> {
             Command::Run(to, payloads) => self.run(ground, ticket, to, payloads),
             Command::Multicast(to, payload) => self.multicast(ground, ticket, to, &payload),
             Command::Broadcast(below, payload) => self.broadcast(ground, ticket, below, payload),
+            Command::Learn(placed) => self.finder.learn(&placed),
             Command::Trace(Destination::Peer(id)) if id == self.me => {
                 let (trail, now) = (Trail::default(), ground.now);
                 self.conclude_trace(ground, ticket, trail, now, None);

@@ -118,13 +118,18 @@ enum Local<O: Overlay> {
 }
 
 impl<O: Overlay> Router<O> {
-    pub(crate) fn new(me: PeerId, incarnation: u64, name: Option<String>) -> Self {
+    pub(crate) fn new(
+        me: PeerId,
+        incarnation: u64,
+        name: Option<String>,
+        address: Option<O::Address>,
+    ) -> Self {
         let seed = head(&me) ^ incarnation;
         Self {
             me,
             incarnation,
             name,
-            address: None,
+            address,
             epoch: 0,
             counters: Counters::default(),
             outflows: Outflows::new(seed),

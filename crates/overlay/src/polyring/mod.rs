@@ -253,6 +253,11 @@ impl Polyring {
         peer
     }
 
+    /// The three rosters: of the own ring, of the ring below, of the ring above.
+    pub fn rings(&self) -> [&Ring; 3] {
+        [&self.own, &self.below, &self.above]
+    }
+
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
         self.sync.note(&message);
         self.hear(cx, from);

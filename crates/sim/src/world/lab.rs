@@ -1,0 +1,41 @@
+//! What the laboratory asks of a topology beside its protocol: how to make one at once, what must
+//! hold at rest, and which of its messages a canary may swallow.
+
+use ringweave_ids::Guid;
+use ringweave_overlay::Overlay;
+
+use super::{check::Findings, keys::Keys};
+use crate::Scenario;
+
+/// A topology in the laboratory.
+pub(crate) trait Lab: Overlay {
+    /// Its name.
+    const NAME: &'static str;
+
+    /// What all peers agree on.
+    fn config(scenario: &Scenario) -> Self::Config;
+
+    /// The machines of `peers` peers with ready tables, by handle; every wanted connection stands.
+    fn build(keys: &Keys, config: &Self::Config, peers: u32) -> Vec<Self>;
+
+    /// The coordinates of an address, from the center outward; none where it has no levels.
+    fn coordinates(address: &Self::Address) -> Vec<u32>;
+
+    /// The most hops between two addresses at rest.
+    fn bound(from: &Self::Address, to: &Self::Address) -> usize;
+
+    /// Whether the address is in the ring below the place, or at the place itself.
+    fn is_at(address: &Self::Address, place: &Guid, is_ring: bool) -> bool;
+
+    /// Looks at all tables at once, and notes what does not hold; `peers` are in order of handle.
+    fn inspect(peers: &[(u32, &Self)], keys: &Keys, findings: &mut Findings);
+
+    /// Whether a message tells of a change.
+    fn is_news(message: &Self::Message) -> bool;
+
+    /// Whether a message belongs to the repair of differences.
+    fn is_repair(message: &Self::Message) -> bool;
+
+    /// A message that slips the peer `ghost` into this machine's table, and its alleged sender.
+    fn forge(&self, ghost: u32) -> Option<(u32, Self::Message)>;
+}

@@ -1,0 +1,441 @@
+//! What happens in a world after T = 0, second by second: messages, broadcasts, questions, arrivals
+//! and departures, faults. The world stands still while it is planned, so a plan may look at everyone.
+
+use std::collections::VecDeque;
+
+use ringweave_ids::{Guid, Random};
+use ringweave_node::{Command, Destination, Effort, Query};
+
+use super::{
+    World,
+    event::Deed,
+    lab::Lab,
+    load::{self, Kind, OPEN},
+    tally::Delivery,
+    weather::{Cut, Storm, share},
+};
+use crate::{FaultKind, Pairs, Scenario, Where};
+
+/// Within this span a message is delivered or given up: the router's deadline.
+pub(crate) const DEADLINE: u64 = 5_000_000;
+/// The world stands still this often.
+pub(crate) const SLICE: u64 = 1_000_000;
+/// Receivers of a multicast.
+const RECEIVERS: usize = 8;
+/// Peers whom a newcomer is told of.
+const CONTACTS: usize = 3;
+/// Draws for a peer that is up before the world is taken for empty.
+const TRIES: u32 = 10_000;
+
+/// One message to one peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: u64,
+    pub(crate) from: (u32, u16),
+    pub(crate) to: (u32, u16),
+    /// When it arrived, after how many hops.
+    pub(crate) arrived: Option<(u64, u8)>,
+    /// Whether the sender took it on.
+    is_asked: bool,
+    /// Whether both ends lived to the deadline.
+    pub(crate) is_counted: bool,
+}
+
+/// One broadcast.
+#[derive(Clone, Debug)]
+pub(crate) struct Spread {
+    pub(crate) at: u64,
+    /// Who was there when it began.
+    there: Vec<(u32, u16)>,
+    pub(crate) reached: u64,
+    pub(crate) expected: u64,
+}
+
+/// Something that goes wrong, by time.
+struct Mishap {
+    at: u64,
+    kind: FaultKind,
+}
+
+/// Everything that is planned and what became of it.
+pub(crate) struct Play {
+    /// T = 0 and the end.
+    start: u64,
+    end: u64,
+    random: Random,
+    pairs: Pairs,
+    payload: u32,
+    lookups: Pace,
+    broadcasts: Pace,
+    multicasts: Pace,
+    keys: Pace,
+    pub(crate) sent: Vec<Sent>,
+    /// Messages before this one are settled.
+    settled: usize,
+    pub(crate) misdelivered: u64,
+    pub(crate) asked_keys: u64,
+    pub(crate) spreads: Vec<Spread>,
+    open: VecDeque<usize>,
+    mishaps: VecDeque<Mishap>,
+    arrivals: VecDeque<(u64, u32)>,
+    departures: VecDeque<(u64, u32)>,
+    /// First of the handles that a flash crowd takes.
+    crowd: u32,
+    /// When the last thing that went wrong is over; nothing if nothing did.
+    pub(crate) trouble: Option<u64>,
+}
+
+/// So many things, spread evenly.
+struct Pace {
+    count: u64,
+    next: u64,
+}
+
+impl Pace {
+    fn new(count: u64) -> Self {
+        Self { count, next: 0 }
+    }
+
+    /// The moment of the next one, if it comes before `until`; it is then done.
+    fn due(&mut self, start: u64, end: u64, until: u64) -> Option<(u64, u64)> {
+        if self.next == self.count {
+            return None;
+        }
+        let span = u128::from(end - start) * u128::from(2 * self.next + 1);
+        let at = start + (span / u128::from(2 * self.count)) as u64;
+        let number = self.next;
+        (at < until).then(|| {
+            self.next += 1;
+            (at, number)
+        })
+    }
+}
+
+impl Play {
+    /// A plan from T = 0 at `start`; `lives` are arrivals and departures relative to it, and handles
+    /// from `crowd` on belong to flash crowds.
+    pub(crate) fn new(
+        scenario: &Scenario,
+        start: u64,
+        lives: &[crate::Life],
+        crowd: u32,
+        seed: u64,
+    ) -> Self {
+        let micros = |seconds: f64| (seconds * 1e6) as u64;
+        let end = start + micros(scenario.duration);
+        let moment = |relative: i64| start + relative.max(0) as u64;
+        let mut arrivals: Vec<_> =
+            lives.iter().filter(|life| life.up > 0).map(|life| (moment(life.up), life.who)).collect();
+        let mut departures: Vec<_> =
+            lives.iter().filter_map(|life| Some((moment(life.down?), life.who))).collect();
+        arrivals.retain(|(at, _)| *at < end);
+        departures.retain(|(at, _)| *at < end);
+        arrivals.sort_unstable();
+        departures.sort_unstable();
+        let crash = scenario.crash.map(|it| (it.at, FaultKind::Crash(Where::Share(it.share))));
+        let partition = scenario.partition;
+        let partition =
+            partition.map(|it| (it.at, FaultKind::Partition(Where::Share(it.share), it.length)));
+        let others = scenario.faults.iter().map(|fault| (fault.at, fault.kind.clone()));
+        let faults = crash.into_iter().chain(partition).chain(others);
+        let mut mishaps: Vec<_> =
+            faults.map(|(at, kind)| Mishap { at: start + micros(at), kind }).collect();
+        mishaps.sort_by_key(|mishap| mishap.at);
+        let has_churn = !(arrivals.is_empty() && departures.is_empty());
+        Self {
+            start,
+            end,
+            random: Random::new(seed),
+            pairs: scenario.pairs,
+            payload: scenario.payload,
+            lookups: Pace::new(scenario.lookups),
+            broadcasts: Pace::new(u64::from(scenario.broadcasts)),
+            multicasts: Pace::new(u64::from(scenario.multicasts)),
+            keys: Pace::new(u64::from(scenario.keys)),
+            sent: Vec::new(),
+            settled: 0,
+            misdelivered: 0,
+            asked_keys: 0,
+            spreads: Vec::new(),
+            open: VecDeque::new(),
+            mishaps: mishaps.into(),
+            arrivals: arrivals.into(),
+            departures: departures.into(),
+            crowd,
+            trouble: has_churn.then_some(end),
+        }
+    }
+
+    /// When the world should stand still next.
+    pub(crate) fn pause(&self, now: u64) -> u64 {
+        let mishap = self.mishaps.front().map_or(u64::MAX, |mishap| mishap.at);
+        (now + SLICE).min(mishap.max(now + 1))
+    }
+
+    /// Whether everything planned has been set going and settled.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        let is_settled = self.settled == self.sent.len() && self.open.is_empty();
+        now >= self.end && is_settled && self.mishaps.is_empty()
+    }
+
+    /// Whether nothing more will go wrong.
+    pub(crate) fn has_no_mishaps(&self) -> bool {
+        self.mishaps.is_empty()
+    }
+
+    /// Settles what has had its time, and sets going what comes before `until`.
+    pub(crate) fn plan<O: Lab>(&mut self, world: &mut World<O>, until: u64) {
+        self.gather(world);
+        self.settle(world);
+        while self.mishaps.front().is_some_and(|mishap| mishap.at <= world.now)
+            && let Some(mishap) = self.mishaps.pop_front()
+        {
+            self.befall(world, mishap);
+        }
+        while self.departures.front().is_some_and(|(at, _)| *at < until)
+            && let Some((at, who)) = self.departures.pop_front()
+        {
+            world.deed(at, who, Deed::Crash);
+        }
+        while self.arrivals.front().is_some_and(|(at, _)| *at < until)
+            && let Some((at, who)) = self.arrivals.pop_front()
+        {
+            let contacts = (0..CONTACTS).filter_map(|_| self.anyone(world, None)).collect();
+            world.deed(at, who, Deed::Start(contacts));
+        }
+        let (start, end) = (self.start, self.end);
+        while let Some((at, _)) = self.lookups.due(start, end, until) {
+            self.look_up(world, at);
+        }
+        while let Some((at, _)) = self.multicasts.due(start, end, until) {
+            self.multicast(world, at);
+        }
+        while let Some((at, _)) = self.keys.due(start, end, until) {
+            self.ask(world, at);
+        }
+        // A bit for each that is open: more of them wait for the next second.
+        while (self.open.len() as u64) < OPEN
+            && let Some((at, _)) = self.broadcasts.due(start, end, until)
+        {
+            self.broadcast(world, at.max(world.now));
+        }
+    }
+
+    /// A peer that is up and has a place, other than `but`.
+    fn anyone<O: Lab>(&mut self, world: &World<O>, but: Option<u32>) -> Option<u32> {
+        let count = world.count() as usize;
+        let mut draws = (0..TRIES).map(|_| self.random.below(count) as u32);
+        draws.find(|peer| Some(*peer) != but && world.actor(*peer).address().is_some())
+    }
+
+    fn pair<O: Lab>(&mut self, world: &World<O>) -> Option<(u32, u32)> {
+        let from = self.anyone(world, None)?;
+        if self.pairs == Pairs::Uniform {
+            return Some((from, self.anyone(world, Some(from))?));
+        }
+        let mut draws =
+            (0..TRIES).map(|_| world.common.weather.terrain.near(from, self.crowd, &mut self.random));
+        let to = draws.find(|to| *to != from && world.actor(*to).address().is_some())?;
+        Some((from, to))
+    }
+
+    fn note<O: Lab>(&mut self, world: &World<O>, at: u64, from: u32, to: u32) {
+        let life = |peer: u32| (peer, world.actor(peer).life());
+        let (from, to) = (life(from), life(to));
+        let (arrived, is_asked, is_counted) = (None, false, false);
+        self.sent.push(Sent { at, from, to, arrived, is_asked, is_counted });
+    }
+
+    /// A message to a peer whose place the sender has heard of.
+    fn look_up<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
+        let Some((from, to)) = self.pair(world) else { return };
+        let index = self.sent.len() as u64;
+        self.note(world, at, from, to);
+        self.tell(world, at, from, to);
+        let payload = load::payload(Kind::Lookup, index, self.payload);
+        let send = Command::Send(Destination::Peer(world.id(to)), payload);
+        world.deed(at, from, Deed::Command(index, send));
+    }
+
+    fn tell<O: Lab>(&self, world: &mut World<O>, at: u64, from: u32, to: u32) {
+        if let Some(placed) = world.whereabouts(to) {
+            world.deed(at, from, Deed::Command(u64::MAX, Command::Learn(placed)));
+        }
+    }
+
+    fn multicast<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
+        let Some(from) = self.anyone(world, None) else { return };
+        let index = self.sent.len() as u64;
+        let mut group: Vec<u32> = Vec::new();
+        for _ in 0..RECEIVERS {
+            let Some(to) = self.anyone(world, Some(from)) else { return };
+            if !group.contains(&to) {
+                self.note(world, at, from, to);
+                self.tell(world, at, from, to);
+                group.push(to);
+            }
+        }
+        let payload = load::payload(Kind::Multicast, index, self.payload);
+        let to = group.into_iter().map(|to| Destination::Peer(world.id(to))).collect();
+        world.deed(at, from, Deed::Command(index, Command::Multicast(to, payload)));
+    }
+
+    /// Asks the directory where a peer sits.
+    fn ask<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
+        let Some(from) = self.anyone(world, None) else { return };
+        let Some(to) = self.anyone(world, Some(from)) else { return };
+        let query = Query::Peer(world.id(to));
+        self.asked_keys += 1;
+        let ticket = KEYS | u64::from(to);
+        world.deed(at, from, Deed::Command(ticket, Command::Resolve(query, Effort::Once)));
+    }
+
+    fn broadcast<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
+        let Some(from) = self.anyone(world, None) else { return };
+        let placed = world.actors().filter(|(_, actor)| actor.address().is_some());
+        let there = placed.map(|(peer, actor)| (peer, actor.life())).collect();
+        let number = self.spreads.len();
+        self.open.push_back(number);
+        self.spreads.push(Spread { at, there, reached: 0, expected: 0 });
+        let payload = load::payload(Kind::Broadcast, number as u64, self.payload);
+        world.deed(at, from, Deed::Command(u64::MAX, Command::Broadcast(None, payload)));
+    }
+
+    /// Takes in what arrived.
+    fn gather<O: Lab>(&mut self, world: &mut World<O>) {
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        let mut asked: Vec<u64> = Vec::new();
+        for tally in world.tallies_mut() {
+            deliveries.append(&mut tally.deliveries);
+            asked.append(&mut tally.asked);
+        }
+        for ticket in asked {
+            let Some(first) = self.sent.get(ticket as usize).copied() else { continue };
+            // All receivers of a multicast follow its first.
+            for sent in self.sent[ticket as usize..].iter_mut().take(RECEIVERS) {
+                if (sent.at, sent.from) == (first.at, first.from) {
+                    sent.is_asked = true;
+                }
+            }
+        }
+        for Delivery { kind, index, at, by, hops } in deliveries {
+            let reach = if kind == Kind::Multicast { RECEIVERS } else { 1 };
+            let mut meant = self.sent[index as usize..].iter_mut().take(reach);
+            match meant.find(|sent| sent.to.0 == by) {
+                Some(sent) => sent.arrived = sent.arrived.or(Some((at, hops))),
+                None => self.misdelivered += 1,
+            }
+        }
+    }
+
+    fn settle<O: Lab>(&mut self, world: &mut World<O>) {
+        let lives = |world: &World<O>, (peer, life): (u32, u16)| {
+            let actor = world.actor(peer);
+            actor.node().is_some() && actor.life() == life
+        };
+        while let Some(sent) = self.sent.get_mut(self.settled)
+            && sent.at + DEADLINE <= world.now
+        {
+            sent.is_counted = sent.is_asked && lives(world, sent.from) && lives(world, sent.to);
+            self.settled += 1;
+        }
+        while let Some(place) = self.open.front().copied()
+            && self.spreads[place].at + DEADLINE <= world.now
+        {
+            self.open.pop_front();
+            let bit = 1 << (place as u64 % OPEN);
+            for whom in std::mem::take(&mut self.spreads[place].there) {
+                let is_heard = world.actor_mut(whom.0).unhear(bit);
+                let is_there = lives(world, whom);
+                let spread = &mut self.spreads[place];
+                spread.expected += u64::from(is_there);
+                spread.reached += u64::from(is_there && is_heard);
+            }
+        }
+    }
+
+    fn befall<O: Lab>(&mut self, world: &mut World<O>, mishap: Mishap) {
+        let now = world.now;
+        let span = |seconds: f64| (seconds * 1e6) as u64;
+        let mut until = now;
+        match mishap.kind {
+            FaultKind::Crash(whom) => {
+                for peer in self.victims(world, &whom) {
+                    world.deed(now, peer, Deed::Crash);
+                }
+            }
+            FaultKind::Freeze(whom, length) => {
+                until += span(length);
+                for peer in self.victims(world, &whom) {
+                    world.deed(now, peer, Deed::Freeze(until));
+                }
+            }
+            FaultKind::Partition(whom, length) => {
+                until += span(length);
+                let side = self.marked(world, &whom);
+                let number = world.common.weather.cuts.len();
+                world.common.weather.cuts.push(Cut { from: now, until, side });
+                for peer in 0..world.count() {
+                    if world.actor(peer).node().is_some() {
+                        world.deed(now, peer, Deed::Cut(number));
+                    }
+                }
+            }
+            FaultKind::Loss(lost, length) => {
+                until += span(length);
+                let (loss, slow, factor) = (share(lost), Vec::new(), 1.0);
+                world.common.weather.storms.push(Storm { from: now, until, loss, slow, factor });
+            }
+            FaultKind::Slow(whom, factor, length) => {
+                until += span(length);
+                let (loss, slow) = (0, self.marked(world, &whom));
+                world.common.weather.storms.push(Storm { from: now, until, loss, slow, factor });
+            }
+            FaultKind::FlashCrowd(count, length) => {
+                until += span(length);
+                for number in 0..count {
+                    let at = now + span(length) * u64::from(number) / u64::from(count);
+                    self.arrivals.push_back((at, self.crowd));
+                    self.crowd += 1;
+                }
+                self.arrivals.make_contiguous().sort_unstable();
+            }
+        }
+        self.trouble = self.trouble.max(Some(until));
+    }
+
+    /// Whom a fault befalls, among those that are up.
+    fn victims<O: Lab>(&mut self, world: &World<O>, whom: &Where) -> Vec<u32> {
+        let up = world.actors().filter(|(_, actor)| actor.node().is_some());
+        let (place, is_ring) = match whom {
+            Where::Share(of) => {
+                let mut up: Vec<u32> = up.map(|(peer, _)| peer).collect();
+                // The parts of the world list their peers one after the other.
+                up.sort_unstable();
+                let count = (up.len() as f64 * of).round() as usize;
+                self.random.shuffle(&mut up, count);
+                up.truncate(count);
+                return up;
+            }
+            Where::Ring(place) => (place, true),
+            Where::Position(place) => (place, false),
+        };
+        let Ok(place) = place.parse::<Guid>() else { return Vec::new() };
+        let is_at = |address: &O::Address| O::is_at(address, &place, is_ring);
+        let mut there: Vec<u32> =
+            up.filter(|(_, actor)| actor.address().is_some_and(is_at)).map(|(peer, _)| peer).collect();
+        there.sort_unstable();
+        there
+    }
+
+    fn marked<O: Lab>(&mut self, world: &World<O>, whom: &Where) -> Vec<bool> {
+        let mut marks = vec![false; world.count() as usize];
+        for peer in self.victims(world, whom) {
+            marks[peer as usize] = true;
+        }
+        marks
+    }
+}
+
+/// Sets the tickets of questions to the directory apart; the rest is whom they are about.
+const KEYS: u64 = 1 << 62;

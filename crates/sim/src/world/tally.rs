@@ -1,0 +1,123 @@
+//! What one part of the world counts; the parts are added up at the end.
+
+use ringweave_node::{Counters, Event, Message};
+
+use super::{
+    Common,
+    actor::is_upkeep,
+    event::Parcel,
+    lab::Lab,
+    load::{self, Kind},
+};
+
+/// Counts of one part.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) events: u64,
+    pub(crate) digest: u64,
+    /// Lives begun.
+    pub(crate) started: u64,
+    /// Frames lost with a connection, or with no room to wait for one.
+    pub(crate) dropped: u64,
+    /// Nonsense that nodes complained of.
+    pub(crate) faults: u64,
+    pub(crate) fault: Option<&'static str>,
+    pub(crate) upkeep: Upkeep,
+    /// Counters of nodes that are gone.
+    pub(crate) buried: Counters,
+    /// Commands that were given to a node.
+    pub(crate) asked: Vec<u64>,
+    /// Lookups and parts of multicasts that arrived.
+    pub(crate) deliveries: Vec<Delivery>,
+    /// Broadcasts: the last arrival of each.
+    pub(crate) spreads: Vec<u64>,
+    /// When the first broadcast came to each peer.
+    pub(crate) reach: Vec<u64>,
+    /// Questions to the directory that were answered, and those with the right answer.
+    pub(crate) answers: (u64, u64),
+}
+
+/// Upkeep frames sent in the measured span.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Upkeep {
+    pub(crate) messages: u64,
+    /// Bytes of those that were weighed, and how many these were.
+    pub(crate) bytes: u64,
+    pub(crate) weighed: u64,
+}
+
+/// A message came to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) kind: Kind,
+    pub(crate) index: u64,
+    pub(crate) at: u64,
+    pub(crate) by: u32,
+    pub(crate) hops: u8,
+}
+
+impl Tally {
+    /// A message came to a peer's application; gives the bit of the broadcast that it belongs to.
+    pub(crate) fn deliver(&mut self, by: u32, at: u64, message: &Message) -> u64 {
+        let Some((kind, index)) = load::read(&message.payload) else { return 0 };
+        if kind != Kind::Broadcast {
+            let hops = message.hops;
+            self.deliveries.push(Delivery { kind, index, at, by, hops });
+            return 0;
+        }
+        let place = index as usize;
+        if self.spreads.len() <= place {
+            self.spreads.resize(place + 1, 0);
+        }
+        self.spreads[place] = self.spreads[place].max(at);
+        if index == 0 {
+            self.reach.push(at);
+        }
+        load::bit(&message.payload)
+    }
+
+    /// A node told its application something else.
+    pub(crate) fn hear<O: Lab>(&mut self, common: &Common<O>, event: &Event<O::Address>) {
+        match event {
+            Event::Fault(kind) => {
+                self.faults += 1;
+                self.fault = Some(kind);
+            }
+            Event::Resolved(ticket, answer) => {
+                self.answers.0 += 1;
+                let wanted = common.keys.id(ticket.0 as u32);
+                let is_right = answer.as_ref().is_ok_and(|placed| {
+                    placed.iter().any(|one| one.id == wanted)
+                });
+                self.answers.1 += u64::from(is_right);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn count_upkeep<O: Lab>(&mut self, common: &Common<O>, now: u64, parcel: &Parcel<O>) {
+        if common.measured.contains(&now) && is_upkeep(&parcel.frame) {
+            self.upkeep.messages += 1;
+            if parcel.bytes > 0 {
+                self.upkeep.bytes += u64::from(parcel.bytes);
+                self.upkeep.weighed += 1;
+            }
+        }
+    }
+
+    /// A node is gone: its counters stay.
+    pub(crate) fn bury(&mut self, counters: &Counters) {
+        add(&mut self.buried, counters);
+    }
+}
+
+/// Adds counters up.
+pub(crate) fn add(sum: &mut Counters, more: &Counters) {
+    sum.sent += more.sent;
+    sum.delivered += more.delivered;
+    sum.forwarded += more.forwarded;
+    sum.spread += more.spread;
+    sum.duplicates += more.duplicates;
+    sum.dropped += more.dropped;
+    sum.faults += more.faults;
+}

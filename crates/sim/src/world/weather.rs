@@ -1,0 +1,135 @@
+//! What lies between two peers at a moment: delay, jitter, loss, cuts, and who can be dialled.
+//!
+//! Everything follows from (seed, from, to, n): nothing is drawn from a shared stream, so the order in
+//! which threads ask does not matter. Streams lose and reorder nothing: loss is felt as delay, and as
+//! a frame that holds up those behind it.
+
+use super::{links::SILENCE, mix};
+use crate::Terrain;
+
+/// A time-out of QUIC before a round trip was measured (RFC 9002, section 6.2.2).
+const FIRST_TIMEOUT: u64 = 999_000;
+/// What a probe time-out adds to a round trip: a receiver's delay of acknowledgement (RFC 9002).
+const ACK_DELAY: u64 = 25_000;
+/// Losses of one packet in a row that are counted; beyond, the connection would be given up.
+const MOST_LOSSES: u32 = 6;
+/// Bytes of payload in a packet.
+const PACKET: u32 = 1_200;
+
+/// The state of all ways.
+pub(crate) struct Weather {
+    pub(crate) seed: u64,
+    pub(crate) terrain: Terrain,
+    /// Largest share of a delay that is added at random, in 1/65,536.
+    pub(crate) jitter: u64,
+    /// Share of packets lost, in 1/2^32.
+    pub(crate) loss: u64,
+    /// Share of pairs of which one direction is dead, in 1/2^32.
+    pub(crate) one_way: u64,
+    /// Share of peers that nobody can dial, in 1/2^32.
+    pub(crate) private: u64,
+    pub(crate) storms: Vec<Storm>,
+    pub(crate) cuts: Vec<Cut>,
+}
+
+/// A span in which packets are lost, or some peers' links are slow.
+pub(crate) struct Storm {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    /// Share of packets lost, in 1/2^32.
+    pub(crate) loss: u64,
+    /// Whose links are slow, and how much; nobody's where it is empty.
+    pub(crate) slow: Vec<bool>,
+    pub(crate) factor: f64,
+}
+
+/// A span in which some peers cannot reach the others.
+pub(crate) struct Cut {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) side: Vec<bool>,
+}
+
+/// A share as a bound on 32 random bits.
+pub(crate) fn share(of: f64) -> u64 {
+    (of * 4_294_967_296.0) as u64
+}
+
+impl Cut {
+    fn parts(&self, a: u32, b: u32, now: u64) -> bool {
+        let side = |peer: u32| self.side.get(peer as usize).copied().unwrap_or(false);
+        (self.from..self.until).contains(&now) && side(a) != side(b)
+    }
+}
+
+impl Weather {
+    /// No jitter, no loss, no faults.
+    pub(crate) fn calm(seed: u64, terrain: Terrain) -> Self {
+        let (jitter, loss, one_way, private) = (0, 0, 0, 0);
+        let (storms, cuts) = (Vec::new(), Vec::new());
+        Self { seed, terrain, jitter, loss, one_way, private, storms, cuts }
+    }
+
+    /// When the way between two peers is open again, and whether connections break before; nothing
+    /// while it is open.
+    pub(crate) fn cut(&self, a: u32, b: u32, now: u64) -> Option<(u64, bool)> {
+        let parting = self.cuts.iter().filter(|cut| cut.parts(a, b, now));
+        parting.map(|cut| (cut.until, cut.until - cut.from >= SILENCE)).max()
+    }
+
+    /// Whether a connection from `from` to `to` can be made at all.
+    pub(crate) fn can_dial(&self, from: u32, to: u32) -> bool {
+        let is_private = self.private > 0 && self.draw(to, to, 0x7072_6976) < self.private;
+        let is_dead = self.one_way > 0
+            && self.draw(from.min(to), from.max(to), 0x6f6e_6577) < self.one_way;
+        !is_private && !is_dead
+    }
+
+    /// How long the `number`-th frame of `from` is on its way to `to`, in microseconds.
+    pub(crate) fn way(&self, from: u32, to: u32, number: u32, bytes: u32, now: u64) -> u64 {
+        let mut delay = u64::from(self.terrain.delay(from, to));
+        if self.jitter == 0 && self.loss == 0 && self.storms.is_empty() {
+            return delay;
+        }
+        let mut loss = self.loss;
+        let mut factor = 1.0_f64;
+        for storm in self.storms.iter().filter(|it| (it.from..it.until).contains(&now)) {
+            loss = loss.max(storm.loss);
+            let is_slow = |peer: u32| storm.slow.get(peer as usize).copied().unwrap_or(false);
+            if is_slow(from) || is_slow(to) {
+                factor = factor.max(storm.factor);
+            }
+        }
+        if factor > 1.0 {
+            delay = (delay as f64 * factor) as u64;
+        }
+        let round_trip = 2 * delay;
+        let base = delay;
+        if self.jitter > 0 {
+            let draw = self.draw(from, to, u64::from(number) << 8 | 1) >> 16;
+            delay += (base * self.jitter >> 16) * draw >> 16;
+        }
+        if loss > 0 {
+            let mut longest = 0;
+            for packet in 0..u64::from(1 + bytes / PACKET) {
+                let draw = |again: u32| {
+                    let salt = (u64::from(number) << 24) | packet << 8 | 2 | u64::from(again) << 4;
+                    self.draw(from, to, salt)
+                };
+                let losses = (0..MOST_LOSSES).take_while(|again| draw(*again) < loss).count() as u32;
+                if losses > 0 {
+                    // Each further time-out is twice the one before.
+                    let timeout = (round_trip * 3 / 2 + ACK_DELAY).min(FIRST_TIMEOUT);
+                    longest = longest.max(timeout * ((1 << losses) - 1));
+                }
+            }
+            delay += longest;
+        }
+        delay
+    }
+
+    /// 32 bits drawn for a pair.
+    fn draw(&self, a: u32, b: u32, salt: u64) -> u64 {
+        mix(self.seed ^ mix(u64::from(a) << 32 | u64::from(b)) ^ mix(salt)) >> 32
+    }
+}
