@@ -66,6 +66,8 @@ pub struct Counters {
     pub spread: u64,
     /// Messages that arrived more than once.
     pub duplicates: u64,
+    /// Those of them that belong to broadcasts.
+    pub spread_twice: u64,
     /// Messages dropped: the inbox was full, or too many waited for an earlier one.
     pub dropped: u64,
     /// Nonsense from the network.

@@ -254,6 +254,7 @@ impl<O: Overlay> Router<O> {
         }
         if !self.spreads.is_new(name) {
             self.counters.duplicates += 1;
+            self.counters.spread_twice += 1;
             return self.answer_count(ground, name, &up, 0, Duration::ZERO);
         }
         let count = if flow.origin == self.me {

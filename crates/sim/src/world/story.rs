@@ -359,7 +359,7 @@ impl<'a, O: Lab> Story<'a, O> {
                 reached: play.spreads.iter().map(|it| it.reached).sum(),
                 expected: play.spreads.iter().map(|it| it.expected).sum(),
                 transmissions: counters.spread,
-                duplicates: counters.duplicates,
+                duplicates: counters.spread_twice,
                 last_ms: play.spreads.iter().zip(&lasts).map(last).fold(0.0, f64::max),
             }
         });

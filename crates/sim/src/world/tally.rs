@@ -118,6 +118,7 @@ pub(crate) fn add(sum: &mut Counters, more: &Counters) {
     sum.forwarded += more.forwarded;
     sum.spread += more.spread;
     sum.duplicates += more.duplicates;
+    sum.spread_twice += more.spread_twice;
     sum.dropped += more.dropped;
     sum.faults += more.faults;
 }
