@@ -12,6 +12,9 @@ use std::{
 /// The end of the list.
 const NONE: u32 = u32::MAX;
 
+/// Up to this many entries take no more room than they need: many maps have one or two.
+const SMALL: usize = 4;
+
 /// A map of at most `cap` entries.
 pub(crate) struct Lru<K, V> {
     index: HashMap<K, u32, Seed>,
@@ -92,6 +95,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             None
         };
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.len() < SMALL {
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("caps are far below 2^32")
         });

@@ -31,7 +31,6 @@ pub struct Node<O: Overlay> {
     settings: Settings<O>,
     overlay: O,
     router: Router<O>,
-    upkeep: Vec<OverlayOutput<O>>,
 }
 
 /// What a timer of a node hands back: the overlay's, or the router's own.
@@ -100,7 +99,6 @@ impl<O: Overlay> Node<O> {
             settings,
             overlay,
             router,
-            upkeep: Vec::new(),
         }
     }
 
@@ -236,7 +234,8 @@ impl<O: Overlay> Node<O> {
         input: OverlayInput<O>,
         out: &mut Vec<Output<O>>,
     ) {
-        let mut upkeep = std::mem::take(&mut self.upkeep);
+        // Not kept: most inputs have no outputs, and a kept buffer would be a peer's largest part.
+        let mut upkeep: Vec<OverlayOutput<O>> = Vec::new();
         let view = View {
             config: &*self.settings.config,
             me: self.settings.me,
@@ -252,7 +251,7 @@ impl<O: Overlay> Node<O> {
             },
             input,
         );
-        for output in upkeep.drain(..) {
+        for output in upkeep {
             match output {
                 OverlayOutput::Send(peer, message) => {
                     out.push(Output::Send(peer, Lane::Control, Frame::Overlay(message)));
@@ -271,7 +270,6 @@ impl<O: Overlay> Node<O> {
                 }
             }
         }
-        self.upkeep = upkeep;
     }
 }
 

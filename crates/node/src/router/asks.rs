@@ -71,7 +71,7 @@ pub(crate) enum Reply<A> {
 /// All questions under way.
 pub(super) struct Asks<A> {
     last: u64,
-    pub(super) open: BTreeMap<u64, Ask<A>>,
+    pub(super) open: BTreeMap<u64, Box<Ask<A>>>,
 }
 
 /// A question under way.
@@ -145,7 +145,7 @@ impl<O: Overlay> Router<O> {
         let now = ground.now;
         self.asks.open.insert(
             number,
-            Ask {
+            Box::new(Ask {
                 purpose,
                 aim,
                 port,
@@ -158,7 +158,7 @@ impl<O: Overlay> Router<O> {
                 due: now,
                 tries: 0,
                 failure: None,
-            },
+            }),
         );
         self.tick(ground);
         self.put_question(ground, number);
@@ -172,6 +172,8 @@ impl<O: Overlay> Router<O> {
         let wait = match ask.purpose {
             // A probe that goes out anew measures anew: it waits for any way there and back.
             Purpose::Trace(..) => LAST_RETRY,
+            // A record is in no hurry, and a way through a large network takes its time.
+            Purpose::Put | Purpose::HandOver => LAST_RETRY,
             _ => (FIRST_RETRY * (1 << ask.tries.min(4))).min(LAST_RETRY),
         };
         ask.due = ground.now + wait;
@@ -233,8 +235,13 @@ impl<O: Overlay> Router<O> {
     }
 
     /// A question was answered; nothing if it is not open (any more).
-    pub(super) fn close_ask(&mut self, number: u64) -> Option<Ask<O::Address>> {
-        self.asks.open.remove(&number)
+    pub(super) fn close_ask(&mut self, number: u64) -> Option<Box<Ask<O::Address>>> {
+        let ask = self.asks.open.remove(&number);
+        if self.asks.open.is_empty() {
+            // An empty map keeps its last node, and most peers ask next to nothing.
+            self.asks.open = BTreeMap::new();
+        }
+        ask
     }
 
     /// Records of this peer that are still on their way are old.

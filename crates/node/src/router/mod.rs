@@ -54,6 +54,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 const RETRY_TICK: Duration = Duration::from_millis(50);
 /// The number of an envelope that answers another; such a one is never answered itself.
 const ANSWER: u64 = 0;
+/// Room kept for what is worked on at once: one thing, as a rule.
+const LOCAL: usize = 1;
 /// Flows of answers kept, one per peer that is answered.
 const ANSWER_FLOWS: usize = 4_096;
 
@@ -294,6 +296,9 @@ impl<O: Overlay> Router<O> {
 
     /// Works on what arrived for the router and the services.
     pub(crate) fn settle(&mut self, ground: &mut Ground<'_, O>) {
+        if self.local.is_empty() {
+            return;
+        }
         while let Some(local) = self.local.pop_front() {
             let envelope = match local {
                 Local::Arrived(envelope) => envelope,
@@ -315,6 +320,7 @@ impl<O: Overlay> Router<O> {
                 _ => self.fault(ground, "a message for a service that is not here"),
             }
         }
+        self.local.shrink_to(LOCAL);
     }
 
     fn on_control(&mut self, ground: &mut Ground<'_, O>, envelope: &Envelope<O>) {

@@ -30,6 +30,9 @@ pub(super) const KEPT_BYTES: usize = 2 * FLYING_BYTES;
 const PROBE: Duration = Duration::from_millis(50);
 /// The shortest wait before a message is sent again: long against a delayed acknowledgement.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The wait before the first word of a receiver, when its distance is not known: any way through a
+/// large network and back (RFC 6298, section 2.1).
+const BLIND_RETRY: Duration = Duration::from_secs(1);
 /// How long a receiver is trusted to remember a flow. After that the flow begins anew, as towards a
 /// receiver that was never heard: nothing of it is under way, so nothing can arrive twice.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -156,7 +159,7 @@ impl<A: Clone> Outflow<A> {
     pub(super) fn retry_after(&self, tries: u8) -> Duration {
         let first = self
             .round_trip
-            .map_or(FIRST_RETRY, |span| FIRST_RETRY.max(span * 3));
+            .map_or(BLIND_RETRY, |span| FIRST_RETRY.max(span * 3));
         (first * (1 << tries.min(4))).min(LAST_RETRY.max(first))
     }
 
