@@ -4,9 +4,14 @@
 //! world is like and what happens in it, [`run`] lets it happen, a [`Report`] says what was measured.
 //! Nothing here knows sockets or async; the machines are driven through `overlay` and `node` alone.
 
+mod draw;
+mod read;
 mod report;
 mod scenario;
+mod sessions;
+mod terrain;
 
+pub use read::FileError;
 pub use report::{
     Broadcast, Invariants, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch, Upkeep,
 };
@@ -14,6 +19,8 @@ pub use scenario::{
     Bootstrap, Canary, Churn, Fault, FaultKind, Latency, Pairs, Policy, Scenario, Share, Split,
     Topology, Where,
 };
+pub use sessions::{Life, Lives};
+pub use terrain::Terrain;
 
 use thiserror::Error;
 
