@@ -190,3 +190,96 @@ fn slug(name: &str) -> String {
     }
     words.join("-")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "geonameid\tname\tcountry\tlat\tlon\tpopulation\ttimezone\n";
+
+    fn read(rows: &str) -> Result<Map, FileError> {
+        parse(&Text::new("cities.tsv", format!("{HEADER}{rows}")))
+    }
+
+    #[track_caller]
+    fn refuses(rows: &str, expected: &str) {
+        let error = read(rows).err().expect("the rows are wrong").to_string();
+        assert_eq!(error, format!("cities.tsv{expected}"));
+    }
+
+    fn table(map: &Map) -> &[u32] {
+        match &map.table {
+            Table::Fixed(table) => table,
+            Table::Spread(_) => panic!("cities have a table"),
+        }
+    }
+
+    #[test]
+    fn the_embedded_tables_are_whole() {
+        let map = embedded();
+        assert!(map.labels.len() >= 250);
+        assert!(map.labels.contains(&"/eu/dk/copenhagen".to_string()));
+        assert!(map.labels.contains(&"/sa/br/sao-paulo".to_string()));
+        assert!(map.labels.iter().all(|label| label.is_ascii()));
+        assert!(!map.labels.iter().any(|label| label.starts_with("/xx")));
+        let countries = countries();
+        assert!(countries.len() > 240);
+        let people: u64 = countries.values().map(|country| country.people).sum();
+        assert!((7_000_000_000..9_000_000_000).contains(&people));
+    }
+
+    #[test]
+    fn delays_are_those_of_light_in_glass_along_great_circles() {
+        // London and New York are 5,570 km apart: 27.9 ms.
+        let rows = "1\tLondon\tGB\t51.508\t-0.126\t9\tx\n2\tNew York\tUS\t40.714\t-74.006\t8\tx\n";
+        let map = read(rows).unwrap();
+        assert_eq!(map.labels, ["/eu/gb/london", "/na/us/new-york"]);
+        let way = table(&map)[1];
+        assert!((27_700..28_000).contains(&way), "{way}");
+        assert_eq!(table(&map), [0, way, way, 0]);
+    }
+
+    #[test]
+    fn the_largest_cities_of_a_long_table_count() {
+        let row = |n: usize| format!("{n}\tc{n}\tDE\t1\t1\t{n}\tx\n");
+        let map = read(&(0..2_100).map(row).collect::<String>()).unwrap();
+        assert_eq!(map.labels.len(), MOST_CITIES);
+        assert_eq!(map.labels[0], "/eu/de/c2099");
+    }
+
+    #[test]
+    fn odd_names_make_plain_labels() {
+        assert_eq!(slug("St. John's  (Old)"), "st-john-s-old");
+        assert_eq!(slug("Århus"), "århus");
+        assert_eq!(slug("///"), NOWHERE);
+    }
+
+    #[test]
+    fn wrong_rows_are_refused() {
+        refuses(
+            "x\ta\tDE\t1\t1\t5\tz",
+            ":2: geonameid: \"x\" is no whole number",
+        );
+        refuses(
+            "1\ta\t\t1\t1\t5\tz",
+            ":2: country: \"\" is no code of a country",
+        );
+        refuses(
+            "1\ta\tDE\t91\t1\t5\tz",
+            ":2: lat: \"91\" is no angle from -90 to 90 degrees",
+        );
+        refuses(
+            "1\ta\tDE\t1\tnan\t5\tz",
+            ":2: lon: \"nan\" is no angle from -180 to 180 degrees",
+        );
+        refuses(
+            "# x\n1\ta\tDE\t1\t1\t-5\tz",
+            ":3: population: \"-5\" is no number of people",
+        );
+        refuses(
+            "1\ta\tDE",
+            ":2: 3 columns where a city has at least 6: geonameid name country lat lon population",
+        );
+        refuses("", ": no city");
+    }
+}

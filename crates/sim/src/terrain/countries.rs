@@ -252,3 +252,109 @@ fn normal_quantiles() -> [f64; QUANTILES] {
         x - STEP / 2.0
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "cty1,cty2,rtt_cnt,rtt_avg,rtt_std,rtt_min,rtt_max\n";
+
+    fn read(rows: &str) -> Result<Map, FileError> {
+        parse(&Text::new("rtt.csv", format!("{HEADER}{rows}")))
+    }
+
+    #[track_caller]
+    fn refuses(rows: &str, expected: &str) {
+        let error = read(rows).err().expect("the rows are wrong").to_string();
+        assert_eq!(error, format!("rtt.csv{expected}"));
+    }
+
+    /// The mean one-way delays between countries, in milliseconds.
+    fn means(map: &Map) -> Vec<f64> {
+        let Table::Spread(spread) = &map.table else {
+            panic!("countries have laws");
+        };
+        let mean = |index| f64::from(spread.mean(index)) / 1_000.0;
+        (0..spread.laws.len()).map(mean).collect()
+    }
+
+    #[test]
+    fn pairs_nobody_measured_take_the_shortest_way() {
+        let map = read("DE,FR,9,20,1,10,40\nES,FR,9,30,1,20,40\nJP,KR,9,40,1,30,50\n").unwrap();
+        assert_eq!(
+            map.labels,
+            ["/eu/de", "/eu/es", "/eu/fr", "/as/jp", "/as/kr"]
+        );
+        let means = means(&map);
+        assert_eq!(means[0], DOMESTIC_MS / 2.0);
+        assert_eq!(means[1], 25.0, "Germany to Spain by way of France");
+        assert_eq!(means[2], 10.0);
+        assert_eq!(means[3], FAR_MS / 2.0, "nothing leads to Japan");
+    }
+
+    #[test]
+    fn peers_are_spread_by_population() {
+        let map = read("DE,DK,9,20,1,10,40\nDE,ZZ,9,20,1,10,40\n").unwrap();
+        assert!((70_000_000..100_000_000).contains(&map.people[0]));
+        assert!((5_000_000..7_000_000).contains(&map.people[1]));
+        assert_eq!(map.people[2], UNKNOWN_PEOPLE);
+        assert_eq!(map.labels[2], "/xx/zz");
+    }
+
+    #[test]
+    fn probes_of_unknown_place_do_not_count() {
+        let map = read("None,Unknown,9,20,1,10,40\nDE,None,9,20,,20,20\nDE,DE,1,5,,5,5\n").unwrap();
+        assert_eq!(map.labels, ["/eu/de"]);
+        refuses("None,None,9,20,1,10,40\n", ": no pair of countries");
+    }
+
+    #[test]
+    fn of_a_pair_that_comes_twice_the_better_measured_counts() {
+        let rows = "DE,FR,9,20,1,10,40\nFR,DE,99,24,1,10,40\nDE,FR,50,30,1,10,40\n";
+        assert_eq!(means(&read(rows).unwrap())[1], 12.0);
+    }
+
+    #[test]
+    fn wrong_rows_are_refused() {
+        let what = "is no round trip in milliseconds";
+        refuses("DE,FR,9,x,1,1,1", &format!(":2: rtt_avg: \"x\" {what}"));
+        refuses("DE,FR,9,5,nan,1,1", &format!(":2: rtt_std: \"nan\" {what}"));
+        refuses("DE,FR,9,5,1,-1,1", &format!(":2: rtt_min: \"-1\" {what}"));
+        refuses("DE,FR,9,5,1,1,inf", &format!(":2: rtt_max: \"inf\" {what}"));
+        refuses("DE,FR,many,5,1,1,5", ":2: rtt_cnt: \"many\" is no count");
+        refuses("DE,,9,5,1,1,5", ":2: cty2: \"\" is no code of a country");
+        refuses("1,FR,9,5,1,1,5", ":2: cty1: \"1\" is no code of a country");
+        refuses(
+            "# x\nDE,FR,9",
+            ":3: 3 columns where round trips between countries have 7: \
+             cty1,cty2,rtt_cnt,rtt_avg,rtt_std,rtt_min,rtt_max",
+        );
+        refuses("", ": no pair of countries");
+    }
+
+    #[test]
+    fn drawn_delays_have_the_measured_mean_deviation_and_least() {
+        let map = read("DE,DE,999,30,10,20,400\n").unwrap();
+        let Table::Spread(spread) = map.table else {
+            panic!("countries have laws");
+        };
+        let delays: Vec<f64> = (0..QUANTILES as u64)
+            .map(|bits| f64::from(spread.delay(0, bits)) / 500.0)
+            .collect();
+        let mean = delays.iter().sum::<f64>() / 256.0;
+        let square = delays.iter().map(|rtt| (rtt - mean).powi(2)).sum::<f64>() / 256.0;
+        assert!((mean - 30.0).abs() < 0.1, "{mean}");
+        assert!((8.0..10.5).contains(&square.sqrt()), "{}", square.sqrt());
+        assert!(delays.iter().all(|&rtt| rtt >= 20.0));
+        assert_eq!(spread.least(0), spread.delay(0, 0));
+    }
+
+    #[test]
+    fn normal_quantiles_are_those_of_the_tables() {
+        let quantiles = normal_quantiles();
+        // The 0.5/256 quantile, and the median from either side.
+        assert!((quantiles[0] + 2.886).abs() < 0.01, "{}", quantiles[0]);
+        assert!((quantiles[127] + quantiles[128]).abs() < 0.01);
+        assert!((quantiles[192] - 0.681).abs() < 0.01, "{}", quantiles[192]);
+    }
+}

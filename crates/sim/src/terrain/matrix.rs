@@ -159,3 +159,89 @@ fn closest(medoids: &[usize], host: usize, ways: &[u32], hosts: usize) -> usize 
     let key = |&&medoid: &&usize| (medoid != host, ways[host * hosts + medoid], medoid);
     *medoids.iter().min_by_key(key).expect("there is a region")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Map, FileError> {
+        parse(&Text::new("rtt.txt", text))
+    }
+
+    #[track_caller]
+    fn refuses(text: &str, expected: &str) {
+        let error = read(text).err().expect("the matrix is wrong").to_string();
+        assert_eq!(error, format!("rtt.txt{expected}"));
+    }
+
+    #[track_caller]
+    fn table(text: &str) -> Vec<u32> {
+        match read(text).unwrap().table {
+            Table::Fixed(table) => table,
+            Table::Spread(_) => panic!("a matrix has a table"),
+        }
+    }
+
+    #[test]
+    fn round_trips_become_one_way_delays_in_microseconds() {
+        let expected = [0, 5_000, 10_000, 5_000, 0, 15_500, 10_000, 15_500, 0];
+        assert_eq!(table("0 10 20\n10 0 31\n20 31 0\n"), expected);
+        assert_eq!(table("a,b,c\n0, 10, 20\n# x\n10,0,31\n20,31,0"), expected);
+        assert_eq!(table("0\t1e1 20\r\n10 0\t31\r\n\r\n20 31 0"), expected);
+    }
+
+    #[test]
+    fn both_directions_of_a_pair_count_and_the_diagonal_does_not() {
+        assert_eq!(table("7 10\n20 9\n"), [0, 7_500, 7_500, 0]);
+        assert_eq!(table("0 0\n0 0\n"), [0; 4]);
+    }
+
+    #[test]
+    fn figures_that_are_no_round_trips_are_refused() {
+        let what = "is no round trip in milliseconds";
+        refuses("# c\n0 1\nabc 0", &format!(":3: column 1: \"abc\" {what}"));
+        refuses("0 nan\n1 0", &format!(":1: column 2: \"nan\" {what}"));
+        refuses("0 1\ninf 0", &format!(":2: column 1: \"inf\" {what}"));
+        refuses("0,-1\n1,0", &format!(":1: column 2: \"-1\" {what}"));
+        refuses("0,1,\n1,0,", &format!(":1: column 3: \"\" {what}"));
+        refuses("a 1\n1 0", &format!(":1: column 1: \"a\" {what}"));
+        refuses(
+            "0 600001\n1 0",
+            ":1: column 2: \"600001\" is too large for a round trip in milliseconds",
+        );
+    }
+
+    #[test]
+    fn what_is_not_square_is_refused() {
+        refuses(
+            "0 1 2\n1 0 3\n2 3\n",
+            &format!(":3: 2 columns where the first row has 3; {SQUARE}"),
+        );
+        refuses(
+            "0 1\n1 0\n\n2 3\n",
+            &format!(":4: row 3 where the first has 2 columns; {SQUARE}"),
+        );
+        refuses(
+            "0 1 2\n1 0 3\n",
+            &format!(":2: the last row is number 2 where the first has 3 columns; {SQUARE}"),
+        );
+        refuses("0", ":1: one host alone has no round trips");
+        refuses("just words\n", ": no row of round trips");
+        let wide = "0 ".repeat(MOST_HOSTS + 1);
+        refuses(&wide, ":1: 4097 columns; a matrix has at most 4096 hosts");
+    }
+
+    #[test]
+    fn hosts_that_are_near_to_each_other_share_a_region() {
+        // Two groups of eight hosts: 2 ms within, 200 ms between.
+        let rtt = |a: usize, b: usize| if a / 8 == b / 8 { 2 } else { 200 };
+        let row = |a| (0..16).map(|b| format!("{} ", rtt(a, b))).collect();
+        let rows: Vec<String> = (0..16).map(row).collect();
+        let labels = read(&rows.join("\n")).unwrap().labels;
+        let region = |host: usize| labels[host].split('/').nth(1).unwrap();
+        for a in 0..8 {
+            assert!((8..16).all(|b| region(a) != region(b)), "{labels:?}");
+            assert!(labels[a].ends_with(&format!("/h{a}")));
+        }
+    }
+}

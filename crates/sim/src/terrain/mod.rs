@@ -17,10 +17,7 @@ use std::path::Path;
 
 use ringweave_ids::Random;
 
-use self::{
-    countries::Spread,
-    ground::{Ground, Place},
-};
+use self::{countries::Spread, ground::Ground};
 use crate::{
     FileError, Latency,
     draw::mix,
@@ -242,5 +239,190 @@ fn from_file(path: &Path) -> Result<Map, FileError> {
         cities::parse(&text)
     } else {
         matrix::parse(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::read::tests::{file, packed};
+
+    /// Hosts in a row, so many milliseconds of round trip apart.
+    fn row_of_hosts(hosts: u32, apart: u32) -> String {
+        let rtt = |a: u32, b: u32| format!("{} ", a.abs_diff(b) * apart);
+        let row = |a| (0..hosts).map(|b| rtt(a, b)).collect::<String>() + "\n";
+        (0..hosts).map(row).collect()
+    }
+
+    fn of_text(text: &str, peers: u32) -> Terrain {
+        let (_dir, path) = file("some.gz", &packed(text));
+        Terrain::new(&Latency::File(path), peers, 1).unwrap()
+    }
+
+    const COUNTRIES: &str = "# from probes\ncty1,cty2,rtt_cnt,rtt_avg,rtt_std,rtt_min,rtt_max\n\
+        DE,DE,9,12,8,2,40\nDE,FR,9,20,10,10,400\nFR,JP,9,240,30,200,900\n";
+
+    /// One of each model.
+    fn all(peers: u32) -> Vec<Terrain> {
+        let given = [
+            Latency::Constant(50.0),
+            Latency::Uniform(10.0, 90.0),
+            Latency::Geo,
+        ];
+        let given = given.map(|latency| Terrain::new(&latency, peers, 1).unwrap());
+        let mut all = Vec::from(given);
+        all.push(of_text(&row_of_hosts(20, 10), peers));
+        all.push(of_text(COUNTRIES, peers));
+        all
+    }
+
+    #[test]
+    fn delays_are_symmetric_stable_and_never_below_the_least() {
+        for (model, terrain) in all(300).iter().enumerate() {
+            let again = &all(300)[model];
+            let mut least = u32::MAX;
+            for a in 0..300 {
+                for b in 0..a {
+                    let delay = terrain.delay(a, b);
+                    assert_eq!(delay, terrain.delay(b, a));
+                    assert_eq!(delay, again.delay(a, b));
+                    least = least.min(delay);
+                }
+            }
+            assert!(least >= terrain.least() && least >= LEAST, "model {model}");
+            assert!(least < terrain.least() * 3 / 2, "model {model}: {least}");
+        }
+    }
+
+    #[test]
+    fn another_seed_is_another_terrain() {
+        for latency in [Latency::Geo, Latency::Uniform(1.0, 100.0)] {
+            let [a, b] = [1, 2].map(|seed| Terrain::new(&latency, 100, seed).unwrap());
+            assert!((1..100).any(|peer| a.delay(0, peer) != b.delay(0, peer)));
+        }
+    }
+
+    #[test]
+    fn where_a_peer_is_does_not_depend_on_how_many_there_are() {
+        let few = Terrain::new(&Latency::Geo, 10, 1).unwrap();
+        let many = Terrain::new(&Latency::Geo, 1_000, 1).unwrap();
+        assert!((0..10).all(|peer| few.label(peer) == many.label(peer)));
+        assert_eq!(few.delay(3, 7), many.delay(3, 7));
+    }
+
+    #[test]
+    fn a_constant_delay_is_what_it_says_and_a_uniform_one_fills_its_range() {
+        let constant = Terrain::new(&Latency::Constant(50.0), 2, 1).unwrap();
+        assert_eq!((constant.delay(0, 1), constant.least()), (50_000, 50_000));
+        let none = Terrain::new(&Latency::Constant(0.0), 2, 1).unwrap();
+        assert_eq!((none.delay(0, 1), none.least()), (100, 100));
+        let uniform = Terrain::new(&Latency::Uniform(10.0, 20.0), 0, 1).unwrap();
+        let delays = (0..5_000).map(|peer| uniform.delay(peer, peer + 1));
+        let delays: Vec<u32> = delays.collect();
+        assert!(delays.iter().all(|us| (10_000..=20_000).contains(us)));
+        let mean = delays.iter().sum::<u32>() / 5_000;
+        assert!((14_800..15_200).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn delays_that_make_no_sense_are_refused() {
+        let bad = [
+            Latency::Constant(-1.0),
+            Latency::Constant(f64::NAN),
+            Latency::Constant(1e9),
+            Latency::Uniform(20.0, 10.0),
+            Latency::Uniform(1.0, f64::INFINITY),
+        ];
+        for latency in bad {
+            let error = Terrain::new(&latency, 1, 1).err().unwrap().to_string();
+            assert!(error.starts_with("latency: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_are_told_by_what_they_hold() {
+        let label = |text: &str| of_text(text, 1).label(0);
+        assert!(label("0 5\n5 0\n").starts_with("/h"));
+        assert!(label("a b\n0 5\n5 0\n").starts_with("/h"));
+        assert!(label("DE,FR,9,20,1,10,40\n").starts_with("/eu/"));
+        let city = "7\tNew York\tUS\t40.7\t-74\t8000000\tAmerica/New_York\n";
+        assert_eq!(label(city), "/na/us/new-york");
+        let head = "geonameid\tname\tcountry\tlat\tlon\tpopulation\ttimezone\n";
+        assert_eq!(label(&format!("# cities\n{head}{city}")), "/na/us/new-york");
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_refused_with_their_line() {
+        for (text, expected) in [
+            ("", "some.txt: empty; expected a square matrix"),
+            ("# nothing\n\n", "some.txt: empty; expected a square matrix"),
+            (
+                "node,up_s,down_s\n1,2,3\n",
+                "some.txt:2: the last row is number 1",
+            ),
+            (
+                "1 2\n3 4\n5 6\n",
+                "some.txt:3: row 3 where the first has 2 columns",
+            ),
+            ("0 1\n1 x\n", "some.txt:2: column 2: \"x\" is no round trip"),
+        ] {
+            let (_dir, path) = file("some.txt", text.as_bytes());
+            let error = Terrain::new(&Latency::File(path), 2, 1).err().unwrap();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn near_peers_are_of_the_nearest_sites_that_make_a_vicinity() {
+        let terrain = of_text(&row_of_hosts(100, 10), 1_000);
+        let host = |peer| -> i32 {
+            terrain
+                .label(peer)
+                .rsplit_once('h')
+                .unwrap()
+                .1
+                .parse()
+                .unwrap()
+        };
+        let mut random = Random::new(1);
+        let mut met = BTreeSet::new();
+        for _ in 0..2_000 {
+            let near = terrain.near(5, 1_000, &mut random);
+            assert!((host(near) - host(5)).abs() <= 4, "{}", host(near));
+            met.insert(near);
+        }
+        assert!((32..64).contains(&met.len()), "{}", met.len());
+    }
+
+    proptest! {
+        #[test]
+        fn a_near_peer_is_another_below_the_limit(
+            peer in 0u32..400,
+            limit in 2u32..400,
+            seed: u64,
+        ) {
+            let mut random = Random::new(seed);
+            // 200 sites: more than are known around each, so that a low limit asks for them all.
+            let text: &'static str = TEXT.get_or_init(|| row_of_hosts(200, 10));
+            for terrain in [of_text(text, 400), Terrain::new(&Latency::Constant(1.0), 400, 1).unwrap()] {
+                let near = terrain.near(peer, limit, &mut random);
+                prop_assert!(near < limit && near != peer);
+            }
+        }
+    }
+
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+    #[test]
+    fn every_candidate_of_a_small_world_is_drawn() {
+        for terrain in all(6) {
+            let mut random = Random::new(3);
+            let met: BTreeSet<u32> = (0..300).map(|_| terrain.near(2, 5, &mut random)).collect();
+            assert!(met.into_iter().eq([0, 1, 3, 4]));
+        }
     }
 }
