@@ -29,8 +29,12 @@ struct Session {
 /// A trace.
 pub(super) struct Trace {
     text: Text,
-    /// By `up`; those of a node do not overlap. At least one.
+    /// By `up`; between those of a node there are pauses. At least one.
     sessions: Vec<Session>,
+    /// How coarse it is, in microseconds: the length of its shortest session, because what a crawl
+    /// saw once takes for that long. At most a fiftieth of the trace, so that a small trace of long
+    /// sessions is taken at its word.
+    grain: i64,
 }
 
 impl Trace {
@@ -40,37 +44,57 @@ impl Trace {
 
     fn parse(text: Text) -> Result<Self, FileError> {
         let mut sessions: Vec<Session> = Vec::new();
-        let mut up_before = "";
-        // Where each node's latest session ends, and the line that says so.
-        let mut latest: BTreeMap<u64, (i64, usize)> = BTreeMap::new();
+        let mut before = (0, "");
+        let mut shortest = i64::MAX;
+        // Where each node's latest session is, and the line that said when it ends.
+        let mut latest: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        let mut overlaps = Vec::new();
         for (index, line) in text.lines().enumerate() {
             if index == 0 && line.is_header() {
                 named(&line)?;
                 continue;
             }
             let (session, up) = session(&line)?;
-            if sessions.last().is_some_and(|last| session.up < last.up) {
+            if session.up < before.0 {
                 let problem = format!(
-                    "{up} comes after {up_before} in the line before; a trace is ordered by up_s"
+                    "{up} comes after {} in the line before; a trace is ordered by up_s",
+                    before.1
                 );
                 return Err(line.field_error("up_s", problem));
             }
-            if let Some((down, other)) = latest.insert(session.node, (session.down, line.number))
-                && session.up < down
+            before = (session.up, up);
+            shortest = shortest.min(session.down - session.up);
+            if let Some((of, told)) = latest.get_mut(&session.node)
+                && session.up <= sessions[*of].down
             {
-                let problem = format!(
-                    "{up} lies within the session of line {other}; sessions of one node do not \
-                     overlap"
-                );
-                return Err(line.field_error("up_s", problem));
+                let down = &mut sessions[*of].down;
+                let overlap = session.down.min(*down) - session.up;
+                overlaps.push((overlap, line, up, *told));
+                if *down < session.down {
+                    *down = session.down;
+                    *told = line.number;
+                }
+                continue;
             }
+            latest.insert(session.node, (sessions.len(), line.number));
             sessions.push(session);
-            up_before = up;
         }
-        if sessions.is_empty() {
+        let Some(first) = sessions.first() else {
             return Err(text.error("no session; a trace has rows of node,up_s,down_s"));
+        };
+        let grain = shortest.min((last(&sessions) - first.up) / 50);
+        // Less than a grain is within what the trace can tell: one session was taken for two.
+        if let Some((_, line, up, told)) = overlaps.iter().find(|(overlap, ..)| *overlap > grain) {
+            let problem = format!(
+                "{up} lies within the session of line {told}; sessions of one node do not overlap"
+            );
+            return Err(line.field_error("up_s", problem));
         }
-        Ok(Self { text, sessions })
+        Ok(Self {
+            text,
+            sessions,
+            grain,
+        })
     }
 
     /// The lives of a run of `end` microseconds from about the trace's fullest moment.
@@ -80,7 +104,7 @@ impl Trace {
     /// come later if their node does, so that arrivals keep their proportion to the population.
     pub(super) fn lives(&self, peers: u32, end: i64, seed: u64) -> Result<Lives, FileError> {
         let at = self.fullest(end)?;
-        let grain = self.grain();
+        let (grain, first, last) = (self.grain, self.first(), last(&self.sessions));
         let nodes = self.by_node(at - grain, at + end + grain);
         let mut order: Vec<&Vec<Session>> = nodes.values().collect();
         let mut random = Random::new(seed);
@@ -98,9 +122,9 @@ impl Trace {
                 }
                 let shift = random.below(grain as usize + 1) as i64 - grain / 2;
                 let window = Window {
-                    start: (at + shift).clamp(self.first(), self.last() - end),
+                    start: (at + shift).clamp(first, last - end),
                     end,
-                    cut: self.last() - grain,
+                    cut: last - grain,
                 };
                 let mut is_up = false;
                 window.follow(sessions, |up, down| {
@@ -140,13 +164,13 @@ impl Trace {
     /// of the trace starts before the middle half, at the only moment from which it fits.
     fn fullest(&self, end: i64) -> Result<i64, FileError> {
         let first = self.first();
-        let span = self.last() - first;
+        let span = last(&self.sessions) - first;
         if end > span {
             let seconds = span as f64 / 1e6;
             let problem = format!("the trace spans {seconds} s, which is less than the run");
             return Err(self.text.error(problem));
         }
-        let high = (first + span / 4 * 3).min(self.last() - end);
+        let high = (first + span / 4 * 3).min(last(&self.sessions) - end);
         let low = (first + span / 4).min(high);
         let ups: Vec<i64> = self.sessions.iter().map(|session| session.up).collect();
         let mut downs: Vec<i64> = self.sessions.iter().map(|session| session.down).collect();
@@ -169,15 +193,6 @@ impl Trace {
         Ok(at)
     }
 
-    /// How coarse the trace is, in microseconds: the length of its shortest session, because what a
-    /// crawl saw once it takes for that long. At most a fiftieth of the trace, so that a small trace
-    /// of long sessions is taken at its word.
-    fn grain(&self) -> i64 {
-        let lengths = self.sessions.iter().map(|it| it.down - it.up);
-        let span = self.last() - self.first();
-        lengths.fold(span / 50, i64::min)
-    }
-
     /// The sessions that overlap a span, by node.
     fn by_node(&self, from: i64, to: i64) -> BTreeMap<u64, Vec<Session>> {
         let mut nodes: BTreeMap<u64, Vec<Session>> = BTreeMap::new();
@@ -192,12 +207,12 @@ impl Trace {
     fn first(&self) -> i64 {
         self.sessions[0].up
     }
+}
 
-    /// When the last session ends.
-    fn last(&self) -> i64 {
-        let downs = self.sessions.iter().map(|session| session.down);
-        downs.fold(i64::MIN, i64::max)
-    }
+/// When the last session ends.
+fn last(sessions: &[Session]) -> i64 {
+    let downs = sessions.iter().map(|session| session.down);
+    downs.fold(i64::MIN, i64::max)
 }
 
 /// The part of the trace that one copy lives through.
@@ -213,10 +228,8 @@ struct Window {
 impl Window {
     /// Tells the lives (up, down) of a copy whose sessions these are.
     fn follow(&self, sessions: &[Session], mut tell: impl FnMut(i64, Option<i64>)) {
-        // Sessions may touch; lives keep a microsecond apart, so that coming follows going.
-        let mut free = 0;
         for session in sessions.iter().filter(|it| self.start < it.down) {
-            let up = (session.up - self.start).max(free);
+            let up = (session.up - self.start).max(0);
             if up > 0 && up >= self.end {
                 break;
             }
@@ -225,10 +238,7 @@ impl Window {
             } else {
                 session.down - self.start
             };
-            if up < down {
-                tell(up, within(down, self.end));
-                free = down.saturating_add(1);
-            }
+            tell(up, within(down, self.end));
         }
     }
 }
@@ -335,12 +345,28 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_sessions_of_a_node_are_refused_and_touching_ones_are_not() {
+    fn overlapping_sessions_of_a_node_are_refused() {
         refuses(
-            "1,0,100\n2,10,20\n1,99,200",
-            ":3: up_s: 99 lies within the session of line 1; sessions of one node do not overlap",
+            "1,0,100\n2,10,20\n1,90,200",
+            ":3: up_s: 90 lies within the session of line 1; sessions of one node do not overlap",
         );
-        assert!(parse("1,0,100\n1,100,200").is_ok());
+        refuses(
+            "1,0,100\n1,10,20\n",
+            ":2: up_s: 10 lies within the session of line 1; sessions of one node do not overlap",
+        );
+    }
+
+    #[test]
+    fn sessions_that_touch_or_overlap_by_less_than_the_grain_are_one() {
+        for up in [99, 100] {
+            let trace = parse(&format!("1,0,100\n2,1,3\n1,{up},200")).unwrap();
+            assert_eq!(trace.grain, 2_000_000);
+            let spans = trace
+                .sessions
+                .iter()
+                .map(|it| (it.node, it.down / 1_000_000));
+            assert!(spans.eq([(1, 200), (2, 3)]));
+        }
     }
 
     #[test]
@@ -442,7 +468,7 @@ mod tests {
             .iter()
             .map(|(up, node, down)| format!("{node},{up},{down}\n"));
         let trace = parse(&rows.collect::<String>()).unwrap();
-        assert_eq!(trace.grain(), 100_000_000);
+        assert_eq!(trace.grain, 100_000_000);
         let lives = trace.lives(10_000, 1_000_000_000, 1).unwrap();
         let mut gone = [0; 20];
         for down in lives.lives.iter().filter_map(|life| life.down) {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::{Map, Table, cities::continent};
+use super::{Map, Table, cities::continent, ground::LEAST_ACCESS};
 use crate::{
     FileError,
     read::{Line, Text},
@@ -83,7 +83,9 @@ fn row<'a>(line: &Line<'a>, fields: &[&'a str]) -> Result<(&'a str, &'a str, Mea
             return Err(line.field_error(name, format!("{code:?} is no code of a country")));
         }
     }
-    line.round_trip("rtt_max", most)?;
+    // Neither is a delay that anybody gets, so stray measurements may make them as large as they will.
+    let stray = |field, text| line.figure(field, text, f64::MAX, "round trip in milliseconds");
+    stray("rtt_max", most)?;
     let mean = line.round_trip("rtt_avg", mean)?;
     let measured = Measured {
         count: line.figure("rtt_cnt", count, f64::MAX, "count")?,
@@ -91,7 +93,7 @@ fn row<'a>(line: &Line<'a>, fields: &[&'a str]) -> Result<(&'a str, &'a str, Mea
         // A single measurement has no deviation.
         deviation: match deviation {
             "" => 0.0,
-            deviation => line.round_trip("rtt_std", deviation)?,
+            deviation => stray("rtt_std", deviation)?,
         },
         // Files round the figures differently, so the mean of one may be a hair below its least.
         least: line.round_trip("rtt_min", least)?.min(mean),
@@ -154,14 +156,15 @@ impl Spread {
 impl Law {
     fn new(measured: &Measured) -> Self {
         let one_way = |ms: f64| (ms * 500.0).round() as u32;
-        let above = measured.mean - measured.least;
+        let least = measured.least.max(LEAST_MS);
+        let above = (measured.mean - least).max(0.0);
         let variation = if above > 0.0 {
             measured.deviation / above
         } else {
             0.0
         };
         Self {
-            least: one_way(measured.least),
+            least: one_way(least),
             above: one_way(above),
             shape: (variation * STEPS).round().min((SHAPES - 1) as f64) as u8,
         }
@@ -169,9 +172,14 @@ impl Law {
 
     #[inline]
     fn at(self, quantile: u32) -> u32 {
-        self.least + ((u64::from(self.above) * u64::from(quantile)) >> 16) as u32
+        let above = (u64::from(self.above) * u64::from(quantile)) >> 16;
+        self.least.saturating_add(above.min(MOST_ABOVE) as u32)
     }
 }
+
+/// The most that is drawn above the least of a pair, in microseconds: half an hour. No measured pair
+/// comes near it, and no sum of delays overflows.
+const MOST_ABOVE: u64 = 1_800_000_000;
 
 /// Quantiles of each law: a power of two, and few enough that all stay in the nearest cache.
 const QUANTILES: usize = 256;
@@ -181,6 +189,10 @@ const STEPS: f64 = 8.0;
 
 /// Shapes in all: up to a variation of 4. What varies more is mostly stray measurements.
 const SHAPES: usize = 33;
+
+/// The least round trip, in milliseconds: two peers' access, there and back. Some probes
+/// share a rack, and a simulator can look no further ahead than the least delay.
+const LEAST_MS: f64 = 4.0 * LEAST_ACCESS as f64 / 1_000.0;
 
 /// The mean round trip within a country that nobody measured: about the median of those that were,
 /// in RIPE Atlas.

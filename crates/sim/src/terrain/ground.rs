@@ -219,9 +219,14 @@ fn settle(places: &[Place], sites: usize) -> (Vec<u32>, Vec<u32>) {
     (residents, starts)
 }
 
-/// An access delay in microseconds one way: 0.3 ms and an exponential of mean 2 ms, at most 10 ms.
-/// Our choice: fibre at its best, and the 5 to 20 ms round trip of cable and DSL lines as the tail.
+/// The least access delay, in microseconds one way. Our choice: fibre to the home.
+pub(super) const LEAST_ACCESS: u32 = 300;
+
+/// An access delay in microseconds one way: the least and an exponential of mean 2 ms, at most 10 ms.
+/// Our choice: its tail is the 5 to 20 ms round trip of cable and DSL lines.
 fn access(random: &mut Random) -> u32 {
     let wait = -share(random).ln() * 2_000.0;
-    300 + (wait.min(9_700.0) as u32)
+    (LEAST_ACCESS + wait as u32).min(MOST_ACCESS)
 }
+
+const MOST_ACCESS: u32 = 10_000;
