@@ -5,12 +5,15 @@
 //! Nothing here knows sockets or async; the machines are driven through `overlay` and `node` alone.
 
 mod measure;
+mod draw;
+mod read;
 mod report;
 mod scenario;
 mod sessions;
 mod terrain;
 mod world;
 
+pub use read::FileError;
 pub use report::{
     Broadcast, Invariants, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch, Upkeep,
 };
@@ -18,9 +21,9 @@ pub use scenario::{
     Bootstrap, Canary, Churn, Fault, FaultKind, Latency, Pairs, Policy, Scenario, Share, Split,
     Topology, Where,
 };
-
 pub use sessions::{Life, Lives};
-pub use terrain::{FileError, Terrain};
+pub use terrain::Terrain;
+
 pub use world::{Twin, TwinPeer};
 
 use ringweave_overlay::polyring::Polyring;
