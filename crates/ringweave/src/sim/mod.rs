@@ -18,7 +18,7 @@ use std::{
 };
 
 use ringweave_api::Word;
-use ringweave_sim::{Form, GridRun, Outcome, Scenario, setting};
+use ringweave_sim::{Form, GridRun, Outcome, RunError, Scenario, setting};
 use serde_json::{Map, Value};
 
 pub(crate) use self::cli::SimCommand;
@@ -66,6 +66,34 @@ fn world(args: &WorldArgs) -> Result<Scenario, Problem> {
             .push(fault.map_err(|error| Problem::usage(format!("--fault: {error}")))?);
     }
     Ok(scenario)
+}
+
+/// The same, checked as a whole.
+///
+/// # Errors
+/// The first setting that makes no sense or does not fit the others; one that stands in the file
+/// with its line.
+fn whole_world(args: &WorldArgs) -> Result<Scenario, Problem> {
+    let scenario = world(args)?;
+    let Err(error) = scenario.check() else {
+        return Ok(scenario);
+    };
+    let (Some(file), RunError::Setting { field, .. }) = (&args.scenario, &error) else {
+        return Err(Problem::usage(error));
+    };
+    let is_given = args
+        .given
+        .0
+        .iter()
+        .any(|(setting, _)| setting.name == *field);
+    // Which of several faults it is, a key cannot tell; the message can.
+    let line = if is_given || *field == "fault" {
+        None
+    } else {
+        Scenario::line_of(&read_text(file)?, field)
+    };
+    let place = line.map_or_else(String::new, |line| format!("{}:{line}: ", file.display()));
+    Err(Problem::usage(format!("{place}{error}")))
 }
 
 /// Tells the violations of these runs, each with the command that replays it, on standard error.

@@ -1,6 +1,6 @@
 //! `sim run`: one world.
 
-use super::{cli::RunArgs, table, verdict, watch::Watch, world};
+use super::{cli::RunArgs, table, verdict, watch::Watch, whole_world};
 use crate::{exit::Problem, print};
 
 /// Runs it and prints the report.
@@ -8,8 +8,7 @@ use crate::{exit::Problem, print};
 /// # Errors
 /// If the settings make no sense, or an invariant was violated.
 pub(super) fn run(args: &RunArgs, is_json: bool) -> Result<(), Problem> {
-    let scenario = world(&args.world)?;
-    scenario.check().map_err(Problem::usage)?;
+    let scenario = whole_world(&args.world)?;
     let watch = Watch::new(is_json, "");
     let outcome = watch.run(&scenario)?;
     if is_json {

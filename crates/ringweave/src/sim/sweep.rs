@@ -256,14 +256,20 @@ fn process(run: &GridRun) -> Result<Report, String> {
     // A run that violates invariants exits 1, after its report.
     serde_json::from_slice(&output.stdout).map_err(|_| {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
-        match last {
-            Some(line) if output.status.code().is_some() => {
-                line.trim_start_matches("error: ").to_owned()
-            }
-            _ => output.status.to_string(),
-        }
+        reason(&said).unwrap_or_else(|| output.status.to_string())
     })
+}
+
+/// Why a process failed, from what it said: its error, or where and why it panicked.
+fn reason(said: &str) -> Option<String> {
+    if let Some(error) = said.lines().find_map(|line| line.strip_prefix("error: ")) {
+        return Some(error.to_owned());
+    }
+    let mut lines = said
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"));
+    let place = lines.next()?;
+    Some([place, lines.next().unwrap_or_default()].join(" "))
 }
 
 fn progress(is_json: bool, len: usize, done: usize) -> ProgressBar {
@@ -307,6 +313,16 @@ mod tests {
         let full = || Problem::usage("full");
         let all = spread(&items, 3, |()| (), |_, ()| Err(full()));
         assert_eq!(all, Err(full()));
+    }
+
+    #[test]
+    fn a_failure_is_told_in_one_line() {
+        let panicked = "\nthread 'main' panicked at lib.rs:5:\nunlucky\nnote: run with\n";
+        let told = "thread 'main' panicked at lib.rs:5: unlucky";
+        assert_eq!(reason(panicked).as_deref(), Some(told));
+        let error = reason("warning: slow\nerror: seed: none\n");
+        assert_eq!(error.as_deref(), Some("seed: none"));
+        assert_eq!(reason(""), None);
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl Watch {
         if self.bar.is_hidden() {
             return;
         }
+        let share = progress.share.clamp(0.0, 1.0);
+        self.bar.set_position((share * STEPS as f64) as u64);
         let rate = progress.events as f64 / self.began.elapsed().as_secs_f64().max(0.001);
         let memory = memory().map_or_else(|| "-".to_owned(), bytes);
         self.bar.set_message(format!(
@@ -58,8 +60,6 @@ impl Watch {
             count(u64::from(progress.peers)),
             count(rate as u64),
         ));
-        let share = progress.share.clamp(0.0, 1.0);
-        self.bar.set_position((share * STEPS as f64) as u64);
     }
 }
 

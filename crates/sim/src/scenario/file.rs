@@ -38,6 +38,14 @@ impl Scenario {
         source.scenario(source.parse()?.get_ref(), &mut scenario)?;
         Ok(scenario)
     }
+
+    /// The line of a scenario file, from 1, that sets this key; nothing if none does. For problems that
+    /// are found once all settings are known.
+    pub fn line_of(text: &str, key: &str) -> Option<usize> {
+        let table = DeTable::parse(text).ok()?;
+        let value = table.get_ref().get(key)?;
+        Some(line_at(text, value.span().start))
+    }
 }
 
 /// A file that is being read.
@@ -152,13 +160,17 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn wrong(&self, place: Range<usize>, problem: String) -> ScenarioError {
-        let before = self.text.get(..place.start).unwrap_or(self.text);
         ScenarioError {
             file: self.file.display().to_string(),
-            line: before.matches('\n').count() + 1,
+            line: line_at(self.text, place.start),
             problem,
         }
     }
+}
+
+fn line_at(text: &str, start: usize) -> usize {
+    let before = text.get(..start).unwrap_or(text);
+    before.matches('\n').count() + 1
 }
 
 /// The entries of a table in the order of the file.
@@ -313,6 +325,13 @@ mod tests {
             scenario.latency,
             Latency::File(folder.path().join("rtt.txt"))
         );
+    }
+
+    #[test]
+    fn the_line_of_a_key_is_found() {
+        let text = "# a world\npeers = 5\n\ncrash = \"0.1@99\"\n";
+        assert_eq!(Scenario::line_of(text, "crash"), Some(4));
+        assert_eq!(Scenario::line_of(text, "seed"), None);
     }
 
     #[test]
