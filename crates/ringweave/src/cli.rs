@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 
+use crate::sim::SimCommand;
+
 /// The heading of the options that every command takes.
 const EVERYWHERE: &str = "Everywhere";
 
@@ -20,6 +22,7 @@ Examples:
   ringweave up --join ringweave1abc...       join one
   ringweave send k3v7q2m4xz 'hello'          send to a peer by the first letters of its PeerId
   ringweave --data /tmp/b listen             hear what comes to the peer of that directory
+  ringweave sim run --peers 10000            see how a topology does before you deploy it
 
 Options of `up` and of every command are also read from the environment: RINGWEAVE_RING_SIZE.
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 no route or no running peer, 5 denied, 6 timeout."
@@ -72,6 +75,16 @@ pub(crate) enum Command {
     Broadcast(BroadcastArgs),
     /// Print the messages that come to the running peer
     Listen,
+    /// Try a topology out on simulated peers, up to millions
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  ringweave sim run --peers 10000 --lookups 10000 --broadcasts 3
+  ringweave sim compare --vary policy=balanced,nearest --latency geo --lookups 5000
+  ringweave sim sweep study.toml --out study.jsonl"
+    )]
+    Sim(SimCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.

@@ -1,4 +1,4 @@
-//! The program `ringweave`: a peer in the foreground, and words to talk to it.
+//! The program `ringweave`: a peer in the foreground, words to talk to it, and a laboratory.
 
 mod ask;
 mod cli;
@@ -7,6 +7,7 @@ mod draw;
 mod exit;
 mod print;
 mod settings;
+mod sim;
 mod up;
 
 use std::{io, process::ExitCode};
@@ -50,6 +51,9 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
     if let Command::Demo(args) = cli.command {
         return demo::run(&args, cli.json);
     }
+    if let Command::Sim(command) = cli.command {
+        return sim::run(&command, cli.json);
+    }
     let file = settings::File::read(cli.config.as_deref())?;
     let data = settings::data(cli.data.as_deref(), &file)?;
     if let Command::Up(args) = cli.command {
@@ -73,7 +77,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
             Command::Multicast(args) => ask.multicast(args).await,
             Command::Broadcast(args) => ask.broadcast(args).await,
             Command::Listen => ask.listen().await,
-            Command::Completions { .. } | Command::Demo(_) | Command::Up(_) => {
+            Command::Completions { .. } | Command::Demo(_) | Command::Sim(_) | Command::Up(_) => {
                 unreachable!("answered above")
             }
         }

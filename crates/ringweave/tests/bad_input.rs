@@ -101,6 +101,51 @@ fn an_unknown_key_in_the_settings_is_named_with_its_line() {
 }
 
 #[test]
+fn worlds_and_studies_that_make_no_sense_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("world.toml", "peers = 10\npeer = 11\n");
+    write("late.toml", "duration = 5\ncrash = \"0.3@9\"\n");
+    write("study.toml", "[grid]\nseed = [1, \"two\"]\n");
+    write("good.toml", "[grid]\nseed = [1]\n");
+    write(
+        "other.jsonl",
+        "{\"settings\":{\"seed\":1},\"command\":\"ringweave\"}\n",
+    );
+    for (words, said) in [
+        (
+            "run --scenario world.toml",
+            "world.toml:2: peer: unknown key; did you mean peers?",
+        ),
+        (
+            "run --scenario late.toml",
+            "late.toml:2: crash: 9 s is after the end",
+        ),
+        (
+            "run --scenario late.toml --crash 0.3@8",
+            "error: crash: 8 s is after the end",
+        ),
+        ("run --scenario gone.toml", "cannot read gone.toml"),
+        (
+            "compare --vary polcy=nearest --html page.html",
+            "did you mean policy?",
+        ),
+        (
+            "sweep study.toml --out results.jsonl",
+            "study.toml:2: seed: \"two\" is no whole number",
+        ),
+        (
+            "sweep good.toml --out other.jsonl",
+            "other.jsonl:1: this is a result of another study",
+        ),
+        ("sweep good.toml", "--out"),
+    ] {
+        let words: Vec<_> = ["sim"].into_iter().chain(words.split(' ')).collect();
+        ends_with(folder.path(), &words, 2, said);
+    }
+}
+
+#[test]
 fn a_data_directory_of_another_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("peer")).unwrap();

@@ -4,8 +4,9 @@
 //! world is like and what happens in it, [`run`] lets it happen, a [`Report`] says what was measured.
 //! Nothing here knows sockets or async; the machines are driven through `overlay` and `node` alone.
 
-mod measure;
 mod draw;
+mod measure;
+pub mod page;
 mod read;
 mod report;
 mod scenario;
@@ -18,12 +19,12 @@ pub use report::{
     Broadcast, Invariants, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch, Upkeep,
 };
 pub use scenario::{
-    Bootstrap, Canary, Churn, Fault, FaultKind, Latency, Pairs, Policy, Scenario, Share, Split,
-    Topology, Where,
+    Axis, Bootstrap, Canary, Churn, Fault, FaultKind, Form, Grid, GridRun, Latency, MAX_RUNS,
+    Pairs, Policy, SETTINGS, Scenario, ScenarioError, SetError, Setting, Share, Split, Topology,
+    Where, WordError, setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
-
 pub use world::{Twin, TwinPeer};
 
 use ringweave_overlay::polyring::Polyring;

@@ -1,7 +1,23 @@
 //! What a world is like and what happens in it. The names of [`Scenario`]'s fields are the keys of a
 //! scenario file and, with dashes, the flags of `ringweave sim run`.
+//!
+//! Every value has one text form, the same in a file, on the command line and in a grid. A scenario
+//! says itself as a file ([`Scenario::to_toml`]) or as the command that replays it
+//! ([`Scenario::command`]); both read back as the same scenario.
+
+mod fault;
+mod file;
+mod grid;
+mod replay;
+mod settings;
+mod words;
 
 use std::path::PathBuf;
+
+pub use file::ScenarioError;
+pub use grid::{Axis, Grid, GridRun, MAX_RUNS};
+pub use settings::{Form, SETTINGS, SetError, Setting, setting};
+pub use words::WordError;
 
 /// One run, completely: the same scenario gives the same digest.
 #[derive(Clone, Debug, PartialEq)]

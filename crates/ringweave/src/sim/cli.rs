@@ -1,0 +1,365 @@
+//! The words of `sim`. A flag stands for each setting of a scenario; what it takes is read by the
+//! laboratory, which reads files and grids by the same rules.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use ringweave_sim::{Form, Scenario, Setting, setting};
+
+/// What to do in the laboratory.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimCommand {
+    /// Run one world and print what was measured
+    Run(RunArgs),
+    /// Run one world with several settings and print one table
+    Compare(CompareArgs),
+    /// Run a grid of settings and seeds, a JSON line for each run; goes on where it was stopped
+    Sweep(SweepArgs),
+}
+
+/// What `sim run` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ringweave sim run --peers 10000 --lookups 10000 --broadcasts 3
+  ringweave sim run --peers 1000000 --seed 1 --lookups 100000 --broadcasts 1 --json
+  ringweave sim run --peers 5000 --churn weibull:0.4:600 --duration 600 --lookups 5000
+  ringweave sim run --latency rtt.gz --policy nearest --pairs local --lookups 10000
+  ringweave sim run --crash 0.3@10 --fault 'slow@20+10:ring=[4],factor=8' --lookups 1000
+  ringweave sim run --scenario world.toml --seed 2
+
+A scenario file is TOML: the flags' names with underscores, and [[fault]] for each fault:
+  peers = 10000
+  latency = \"uniform:20-80\"
+  [[fault]]
+  at = 10
+  kind = \"freeze\"       # crash, freeze, partition, loss, slow, flash_crowd
+  ring = \"[4]\"          # or share = 0.3, or position = \"[4.2]\"
+  length = 5
+
+The same settings and seed give the same digest, on any number of threads.
+Exit codes: 0 ok, 1 an invariant was violated, 2 settings or files that make no sense.")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) world: WorldArgs,
+}
+
+/// What `sim compare` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ringweave sim compare --vary policy=balanced,nearest --latency geo --lookups 5000
+  ringweave sim compare --vary ring-size=8,32,128 --peers 20000 --broadcasts 3 --html rings.html
+  ringweave sim compare --vary policy=balanced,nearest --vary pairs=uniform,local --lookups 5000
+
+KEY is a flag of `ringweave sim run`; the other flags are the same for all runs.")]
+pub(crate) struct CompareArgs {
+    /// A setting and its values; given more than once, all crossings are run
+    #[arg(long, required = true, value_name = "KEY=V1,V2")]
+    pub(crate) vary: Vec<String>,
+    /// Also write a page with pictures
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) world: WorldArgs,
+}
+
+/// What `sim sweep` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ringweave sim sweep study.toml --out study.jsonl            run what has no line yet
+  ringweave sim sweep study.toml --out study.jsonl --check    run all again and compare digests
+  ringweave sim sweep study.toml --print-jobs                 the runs as commands, for a scheduler
+
+A study file is TOML:
+  [base]                                 # the keys of a scenario file
+  peers = 10000
+  lookups = 10000
+  [grid]                                 # every crossing is a run
+  policy = [\"balanced\", \"nearest\"]
+  seed = \"1-20\"                          # or a list
+
+Paths in a study file start in its folder. A run takes one thread unless the file says otherwise.
+Exit codes: 0 ok, 1 a run failed, violated an invariant or (--check) differs, 2 usage.")]
+pub(crate) struct SweepArgs {
+    /// The study
+    pub(crate) file: PathBuf,
+    /// Where the results are, a JSON line for each run
+    #[arg(long, value_name = "FILE", required_unless_present = "print_jobs")]
+    pub(crate) out: Option<PathBuf>,
+    /// Processes at once [default: cores over threads of a run]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub(crate) jobs: Option<u16>,
+    /// Print the runs as commands, one a line, and run nothing
+    #[arg(long, conflicts_with_all = ["out", "check", "jobs"])]
+    pub(crate) print_jobs: bool,
+    /// Run every line of the results again and compare the digests
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// A world: a file, and flags that win over it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct WorldArgs {
+    /// Read the settings of this file (TOML); flags win over it
+    #[arg(long, value_name = "FILE", help_heading = WORLD)]
+    pub(crate) scenario: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// A further fault; may be given more than once
+    #[arg(
+        long = "fault",
+        value_name = "KIND@T[+LENGTH]:KEY=VALUE",
+        help_heading = TROUBLE
+    )]
+    pub(crate) faults: Vec<String>,
+}
+
+/// The settings that were given as flags, with their texts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given(pub(crate) Vec<(&'static Setting, String)>);
+
+/// A flag: its name, which is the setting's with dashes; what its value is called; the heading that
+/// it stands under; the help.
+type Flag = (&'static str, &'static str, &'static str, &'static str);
+
+const WORLD: &str = "World";
+const LOAD: &str = "Load";
+const TROUBLE: &str = "Trouble";
+
+/// Every setting's flag, in the order of the help.
+const FLAGS: &[Flag] = &[
+    (
+        "topology",
+        "TOPOLOGY",
+        WORLD,
+        "How peers arrange themselves: polyring",
+    ),
+    ("peers", "N", WORLD, "Peers at T = 0, up to 4000000"),
+    (
+        "seed",
+        "N",
+        WORLD,
+        "Everything that is drawn follows from it",
+    ),
+    (
+        "threads",
+        "N",
+        WORLD,
+        "Threads that run it [default: one for each core]",
+    ),
+    (
+        "bootstrap",
+        "HOW",
+        WORLD,
+        "grown: every peer joins through the protocol; built: ready tables",
+    ),
+    (
+        "duration",
+        "SECONDS",
+        WORLD,
+        "From T = 0 to the end; the load is spread evenly",
+    ),
+    (
+        "ring-size",
+        "N",
+        WORLD,
+        "Most positions in a ring [default: the topology's own]",
+    ),
+    (
+        "cluster",
+        "N",
+        WORLD,
+        "Members of a position with children [default: the topology's own]",
+    ),
+    (
+        "policy",
+        "POLICY",
+        WORLD,
+        "Where newcomers go: balanced, nearest, labelled",
+    ),
+    (
+        "latency",
+        "LATENCY",
+        WORLD,
+        "One-way delays: constant:MS, uniform:LO-HI, geo, or a file of round trips",
+    ),
+    (
+        "jitter",
+        "SHARE",
+        WORLD,
+        "Most that is added to a message's delay at random, as a share of it",
+    ),
+    (
+        "upload",
+        "BYTES",
+        WORLD,
+        "Bytes a second that a peer sends at most [default: no limit]",
+    ),
+    (
+        "download",
+        "BYTES",
+        WORLD,
+        "Bytes a second that a peer receives at most [default: no limit]",
+    ),
+    (
+        "private",
+        "SHARE",
+        WORLD,
+        "Share of peers that nobody can dial",
+    ),
+    (
+        "real-keys",
+        "BOOL",
+        WORLD,
+        "Sign with real Ed25519 keys, up to 10000 peers",
+    ),
+    ("lookups", "N", LOAD, "Messages from peers to peers"),
+    (
+        "pairs",
+        "PAIRS",
+        LOAD,
+        "Whom they go to: uniform, any peer; local, one of the nearest",
+    ),
+    ("broadcasts", "N", LOAD, "Messages to everyone"),
+    ("multicasts", "N", LOAD, "Messages to eight peers each"),
+    ("keys", "N", LOAD, "Questions to the directory"),
+    (
+        "payload",
+        "BYTES",
+        LOAD,
+        "Payload of each message, 16 to 65536",
+    ),
+    (
+        "loss",
+        "SHARE",
+        TROUBLE,
+        "Share of packets lost on the way, felt as delay",
+    ),
+    (
+        "churn",
+        "CHURN",
+        TROUBLE,
+        "How peers come and go: none, exponential:MEAN_S, weibull:SHAPE:MEDIAN_S, or a trace",
+    ),
+    (
+        "crash",
+        "SHARE@T",
+        TROUBLE,
+        "A share of the peers vanishes at T seconds",
+    ),
+    (
+        "partition",
+        "SHARE@T+LENGTH",
+        TROUBLE,
+        "A share of the peers is cut off for LENGTH seconds",
+    ),
+    (
+        "one-way",
+        "SHARE",
+        TROUBLE,
+        "Share of pairs whose connections carry nothing in one direction",
+    ),
+    (
+        "canary",
+        "CANARY",
+        TROUBLE,
+        "A fault in the laboratory itself: such a run must fail",
+    ),
+];
+
+/// The setting that a flag stands for.
+fn stands_for(flag: &str) -> &'static Setting {
+    setting(&flag.replace('-', "_")).expect("each flag stands for a setting")
+}
+
+impl Args for Given {
+    fn augment_args(command: Command) -> Command {
+        let usual = Scenario::default();
+        let args = FLAGS.iter().map(|(name, value, heading, help)| {
+            let setting = stands_for(name);
+            let default = setting
+                .get(&usual)
+                .map_or_else(String::new, |text| format!(" [default: {text}]"));
+            let arg = Arg::new(*name)
+                .long(*name)
+                .value_name(*value)
+                .help_heading(*heading)
+                .help(format!("{help}{default}"))
+                .hide(*name == "canary");
+            if setting.form == Form::Flag {
+                arg.num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+            } else {
+                arg
+            }
+        });
+        command.args(args)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = FLAGS.iter().filter_map(|(name, ..)| {
+            let text = matches.get_one::<String>(name)?;
+            Some((stands_for(name), text.clone()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser as _;
+    use ringweave_sim::SETTINGS;
+
+    use super::*;
+    use crate::cli::{Cli, Command as Word};
+
+    #[test]
+    fn every_setting_has_a_flag() {
+        let flags: BTreeSet<_> = FLAGS
+            .iter()
+            .map(|(name, ..)| stands_for(name).name)
+            .collect();
+        let settings: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+        assert_eq!(flags, settings);
+        assert_eq!(flags.len(), FLAGS.len());
+    }
+
+    #[test]
+    fn the_command_that_replays_a_run_replays_it() {
+        let scenario = Scenario {
+            peers: 77,
+            loss: 0.25,
+            real_keys: true,
+            ring_size: Some(8),
+            crash: Some("0.3@10".parse().unwrap()),
+            canary: Some("misrouted".parse().unwrap()),
+            faults: vec![
+                "slow@5+5:position=[4.2],factor=3".parse().unwrap(),
+                "loss@20+5:share=0.1".parse().unwrap(),
+            ],
+            ..Scenario::default()
+        };
+        let words = ["ringweave", "sim", "run"].map(str::to_owned);
+        let cli = Cli::try_parse_from(words.into_iter().chain(scenario.words())).unwrap();
+        let Word::Sim(SimCommand::Run(args)) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(super::super::world(&args.world).unwrap(), scenario);
+    }
+}
