@@ -4,6 +4,7 @@
 //! world is like and what happens in it, [`run`] lets it happen, a [`Report`] says what was measured.
 //! Nothing here knows sockets or async; the machines are driven through `overlay` and `node` alone.
 
+pub mod page;
 mod report;
 mod scenario;
 
