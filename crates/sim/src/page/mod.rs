@@ -1,12 +1,13 @@
 //! Runs side by side, as one HTML page that needs nothing else: no script, no request, no font.
 //!
-//! A table of the figures ([`measures`]), plots of the curves ([`plots`]) and a picture of the rings
-//! ([`rings`]), in one colour per run, by light and by dark, on a desk and on a phone. What was not
-//! measured is not drawn. The page judges nothing beyond marking which value of a row is better.
+//! A table of the figures, plots of the curves and pictures of the rings, in one colour per run, by
+//! light and by dark, on a desk and on a phone. What was not measured is not drawn. The page judges
+//! nothing beyond marking which value of a row is better.
 
 mod measures;
 mod plots;
 mod rings;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -26,10 +27,10 @@ pub fn render(title: &str, runs: &[(String, Outcome)]) -> String {
         introduction(runs)
     );
     page.push_str(&violations(runs));
-    page.push_str(&measures::table(runs));
+    page.push_str(&table::figures(runs));
     page.push_str(&plots::section(runs));
     page.push_str(&rings::section(runs));
-    page.push_str(&measures::meanings(runs));
+    page.push_str(&table::meanings(runs));
     page.push_str("</main>\n");
     page.push_str(&footer(runs));
     page.push_str("</body>\n</html>\n");

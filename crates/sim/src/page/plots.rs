@@ -159,7 +159,7 @@ fn load(runs: &[(String, Outcome)]) -> Option<Plot> {
         .filter(|groups| *groups > 0)?;
     let all = || runs.iter().flat_map(|(_, run)| &run.series.levels);
     let top = all().map(|level| level.forwarded_mean).fold(0.0, f64::max);
-    let width = 0.84 / runs.len() as f64;
+    let width = (0.84 / runs.len() as f64).min(0.42);
     let slot = width * PLOT_WIDTH / groups as f64;
     let longest = all().map(|level| most(level).len()).max().unwrap_or(0) as f64;
     let style = match slot {
@@ -186,7 +186,8 @@ fn load(runs: &[(String, Outcome)]) -> Option<Plot> {
         }
         for (run, (_, outcome)) in runs.iter().enumerate() {
             for (group, level) in outcome.series.levels.iter().enumerate() {
-                let left = group as f64 + 0.08 + width * run as f64;
+                let before = run as f64 - runs.len() as f64 / 2.0;
+                let left = group as f64 + 0.5 + width * (before + 0.04);
                 let corner = (left + 0.92 * width, level.forwarded_mean);
                 let bar = Rectangle::new([(left, 0.0), corner], hue(run).filled());
                 chart.plotting_area().draw(&bar)?;
@@ -317,15 +318,18 @@ fn thinned(curve: &[(f64, u64)]) -> Vec<(f64, f64)> {
 /// Drawn units for each unit of the plot as meant.
 const FINE: u32 = 4;
 
-/// Width and height of a drawing: one column of a desk, the whole of a phone.
-const SIZE: (u32, u32) = (500 * FINE, 300 * FINE);
+/// Width of a drawing, in units as meant.
+const WIDTH: u32 = 460;
+
+/// Width and height of a drawing as drawn: one column of a desk, the whole of a phone.
+const SIZE: (u32, u32) = (WIDTH * FINE, 284 * FINE);
 
 /// Width left of the axis labels, and height below them, in units as meant.
 const LEFT: u32 = 52;
 const BELOW: u32 = 46;
 
 /// Width of the area within the axes, in units as meant.
-const PLOT_WIDTH: f64 = (500 - LEFT - 8) as f64;
+const PLOT_WIDTH: f64 = (WIDTH - LEFT - 8) as f64;
 
 /// Colours that stand for classes, see [`dressed`].
 const INK: RGBColor = RGBColor(1, 0, 0);

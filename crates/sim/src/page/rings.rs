@@ -39,7 +39,7 @@ const PEERS_MAX: usize = 2_000;
 const HALF: f64 = 500.0;
 
 /// Largest radius of a dot: in a small network, dots should not become balls.
-const DOT_MAX: f64 = 13.0;
+const DOT_MAX: f64 = 14.0;
 
 /// Colours there are for levels.
 const HUES: usize = 6;
@@ -101,7 +101,7 @@ fn levels(places: &[Vec<u32>]) -> Vec<u64> {
 #[derive(Default)]
 struct Place {
     peers: u32,
-    ring: BTreeMap<u32, Place>,
+    ring: BTreeMap<u32, Self>,
 }
 
 impl Place {
@@ -120,8 +120,39 @@ struct Layout {
     /// The radius of everything, its ring's positions included.
     extent: f64,
     /// Each position of its ring with the angle where it lies.
-    ring: Vec<(u32, f64, Layout)>,
+    ring: Vec<(u32, f64, Self)>,
     peers: u32,
+}
+
+/// What a drawing really covers: less than its extent where branches differ.
+#[derive(Clone, Copy)]
+struct Frame {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Layout {
+    fn frame(&self, (x, y): (f64, f64), depth: usize) -> Frame {
+        let reach = self.radius.max(heap(self.peers, dot(depth)));
+        let own = Frame {
+            left: x - reach,
+            right: x + reach,
+            top: y - reach,
+            bottom: y + reach,
+        };
+        self.ring.iter().fold(own, |frame, (_, angle, below)| {
+            let center = (x + self.radius * angle.cos(), y + self.radius * angle.sin());
+            let below = below.frame(center, depth + 1);
+            Frame {
+                left: frame.left.min(below.left),
+                right: frame.right.max(below.right),
+                top: frame.top.min(below.top),
+                bottom: frame.bottom.max(below.bottom),
+            }
+        })
+    }
 }
 
 /// The size of a position whose depth is 0 for the middle, 1 for the positions of the center ring.
@@ -234,12 +265,25 @@ fn circle(peers: u32, dot: f64) -> f64 {
 /// Rings below, dots above, each level in its colour.
 fn draw(root: &Place, levels: usize) -> String {
     let layout = layout(root, 0);
+    let frame = layout.frame((0.0, 0.0), 0);
+    let side = (frame.right - frame.left)
+        .max(frame.bottom - frame.top)
+        .max(1.0);
+    let scale = (2.0 * HALF - 8.0) / side;
+    let middle = (
+        f64::midpoint(frame.left, frame.right),
+        f64::midpoint(frame.top, frame.bottom),
+    );
     let mut pen = Pen {
-        scale: (HALF - 4.0) / layout.extent.max(1.0),
+        scale,
         rings: vec![String::new(); levels + 1],
         dots: vec![String::new(); levels + 1],
     };
-    pen.place(&layout, (0.0, 0.0), &mut Vec::new());
+    pen.place(
+        &layout,
+        (-middle.0 * scale, -middle.1 * scale),
+        &mut Vec::new(),
+    );
     let group = |kind: &str, level: usize, shapes: &String| {
         let hue = level % HUES;
         let center = if level == 0 { " center" } else { "" };

@@ -273,3 +273,42 @@ fn numbers_have_a_comma_at_every_thousand() {
     assert_eq!(grouped(-0.01, 1), "0.0");
     assert_eq!(escape("'&'"), "&#39;&amp;&#39;");
 }
+
+#[test]
+fn in_a_picture_of_rings_no_peer_hides_another() {
+    for peers in [1, 2, 17, 32, 200, 2_000] {
+        let mut run = full(1.0, peers);
+        // Some places of several, and rings of very different sizes.
+        run.series.places.extend(places(peers.min(20)));
+        run.series.places.truncate(2_000);
+        run.series
+            .places
+            .retain(|place| place.len() < 3 || place[1] < 5 || place[0] % 3 == 0);
+        let page = render("Rings", &[named("rings", run.clone())]);
+        let dots: Vec<[f64; 3]> = page
+            .lines()
+            .filter(|line| line.contains("<title>["))
+            .map(circle)
+            .collect();
+        assert_eq!(dots.len(), run.series.places.len());
+        for (index, [x, y, radius]) in dots.iter().enumerate() {
+            assert!(
+                x.abs() + radius <= 500.0 && y.abs() + radius <= 500.0,
+                "{peers}: inside"
+            );
+            for [left, top, other] in &dots[..index] {
+                // Each figure is rounded to a tenth.
+                let apart = (x - left).hypot(y - top);
+                assert!(apart + 0.25 >= radius + other, "{peers}: apart");
+            }
+        }
+    }
+}
+
+/// Where a circle is and its radius.
+fn circle(line: &str) -> [f64; 3] {
+    ["cx=\"", "cy=\"", " r=\""].map(|name| {
+        let (_, value) = line.split_once(name).unwrap();
+        value.split_once('"').unwrap().0.parse().unwrap()
+    })
+}
