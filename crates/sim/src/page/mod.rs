@@ -4,6 +4,7 @@
 //! light and by dark, on a desk and on a phone. What was not measured is not drawn. The page judges
 //! nothing beyond marking which value of a row is better.
 
+mod canvas;
 mod measures;
 mod plots;
 mod rings;

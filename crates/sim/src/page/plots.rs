@@ -1,19 +1,14 @@
 //! The curves of the runs: hops, latency, load by level, the reach of a broadcast.
-//!
-//! The `plotters` crate lays out axes and draws. It knows fixed colours and whole pixels only, so a
-//! plot is drawn [`FINE`] times as large as meant, in colours that are mere names, which become
-//! classes of the page's style sheet afterwards: that is how a plot follows light and dark.
 
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
-use plotters::prelude::{
-    Cartesian2d, ChartBuilder, ChartContext, Circle, Color, EmptyElement, IntoDrawingArea,
-    IntoFont, LineSeries, RGBColor, Ranged, Rectangle, SVGBackend, Text, TextStyle,
-};
+use plotters::prelude::{Circle, Color, EmptyElement, Rectangle, Text, TextStyle};
 use plotters::style::FontTransform;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{HUES, grouped, key, names};
+use super::canvas::{
+    Chart, FINE, Failure, INK, PLOT_WIDTH, SIZE, STRONG, draw, hue, line, sized, text,
+};
+use super::{grouped, key, names};
 use crate::report::{Level, Outcome};
 
 /// Every plot of which some run has the data.
@@ -151,58 +146,42 @@ fn latency(runs: &[(String, Outcome)]) -> Option<Plot> {
 }
 
 fn load(runs: &[(String, Outcome)]) -> Option<Plot> {
-    let levels = |run: &'_ Outcome| run.series.levels.len();
-    let groups = runs
-        .iter()
-        .map(|(_, run)| levels(run))
-        .max()
-        .filter(|groups| *groups > 0)?;
+    let groups = runs.iter().map(|(_, run)| run.series.levels.len()).max();
+    let groups = groups.filter(|groups| *groups > 0)?;
     let all = || runs.iter().flat_map(|(_, run)| &run.series.levels);
     let top = all().map(|level| level.forwarded_mean).fold(0.0, f64::max);
     let width = (0.84 / runs.len() as f64).min(0.42);
-    let slot = width * PLOT_WIDTH / groups as f64;
     let longest = all().map(|level| most(level).len()).max().unwrap_or(0) as f64;
-    let style = match slot {
+    let annotation = match width * PLOT_WIDTH / groups as f64 {
         slot if slot > longest * 6.6 + 4.0 => Some(Annotation::Level),
         slot if slot > 8.5 => Some(Annotation::Upright),
         _ => None,
     };
-    let room = match style {
+    let room = match annotation {
         Some(Annotation::Level) => 1.1,
         Some(Annotation::Upright) => 1.08 + longest * 0.03,
         None => 1.06,
     };
     let drawing = draw(0.0..groups as f64, top.max(1e-3) * room, "", |chart| {
         for group in 0..groups {
-            let label = label(group, runs, groups);
-            chart.plotting_area().draw(
-                &(EmptyElement::at((group as f64 + 0.5, 0.0))
-                    + Text::new(
-                        label,
-                        (0, (7 * FINE) as i32),
-                        text(INK, HPos::Center, VPos::Top),
-                    )),
-            )?;
+            let style = text(INK, HPos::Center, VPos::Top);
+            let label = Text::new(label(group, runs, groups), (0, 7 * FINE as i32), style);
+            let place = EmptyElement::at((group as f64 + 0.5, 0.0));
+            chart.plotting_area().draw(&(place + label))?;
         }
         for (run, (_, outcome)) in runs.iter().enumerate() {
-            for (group, level) in outcome.series.levels.iter().enumerate() {
-                let before = run as f64 - runs.len() as f64 / 2.0;
-                let left = group as f64 + 0.5 + width * (before + 0.04);
-                let corner = (left + 0.92 * width, level.forwarded_mean);
-                let bar = Rectangle::new([(left, 0.0), corner], hue(run).filled());
-                chart.plotting_area().draw(&bar)?;
-                if let Some(style) = style {
-                    let middle = (left + 0.46 * width, level.forwarded_mean);
-                    let text = Text::new(most(level), style.offset(), style.text());
-                    chart
-                        .plotting_area()
-                        .draw(&(EmptyElement::at(middle) + text))?;
-                }
-            }
+            let left = 0.5 + width * (run as f64 - runs.len() as f64 / 2.0);
+            bars(
+                chart,
+                run,
+                &outcome.series.levels,
+                (left, width),
+                annotation,
+            )?;
         }
         Ok(())
     });
-    let note = match style {
+    let note = match annotation {
         Some(_) => "Bars are means. The number on a bar is the most that any one peer carried on.",
         None => "Bars are means over the peers of a level.",
     };
@@ -213,6 +192,30 @@ fn load(runs: &[(String, Outcome)]) -> Option<Plot> {
         note: note.into(),
         drawing,
     })
+}
+
+/// A run's bar in the group of each level, from `left` on within the group, and as wide.
+fn bars(
+    chart: &mut Chart<'_, '_, RangedCoordf64>,
+    run: usize,
+    levels: &[Level],
+    (left, width): (f64, f64),
+    annotation: Option<Annotation>,
+) -> Result<(), Failure> {
+    for (group, level) in levels.iter().enumerate() {
+        let (left, right) = (left + 0.04 * width, left + 0.96 * width);
+        let (left, right) = (group as f64 + left, group as f64 + right);
+        let corners = [(left, 0.0), (right, level.forwarded_mean)];
+        chart
+            .plotting_area()
+            .draw(&Rectangle::new(corners, hue(run).filled()))?;
+        if let Some(annotation) = annotation {
+            let place = EmptyElement::at((f64::midpoint(left, right), level.forwarded_mean));
+            let text = Text::new(most(level), annotation.offset(), annotation.text());
+            chart.plotting_area().draw(&(place + text))?;
+        }
+    }
+    Ok(())
 }
 
 /// How the largest load is written on a bar.
@@ -313,155 +316,4 @@ fn thinned(curve: &[(f64, u64)]) -> Vec<(f64, f64)> {
         .enumerate()
         .filter(|(index, _)| index % step == 0 || *index == last);
     kept.map(|(_, (ms, peers))| (*ms, *peers as f64)).collect()
-}
-
-/// Drawn units for each unit of the plot as meant.
-const FINE: u32 = 4;
-
-/// Width of a drawing, in units as meant.
-const WIDTH: u32 = 460;
-
-/// Width and height of a drawing as drawn: one column of a desk, the whole of a phone.
-const SIZE: (u32, u32) = (WIDTH * FINE, 284 * FINE);
-
-/// Width left of the axis labels, and height below them, in units as meant.
-const LEFT: u32 = 52;
-const BELOW: u32 = 46;
-
-/// Width of the area within the axes, in units as meant.
-const PLOT_WIDTH: f64 = (WIDTH - LEFT - 8) as f64;
-
-/// Colours that stand for classes, see [`dressed`].
-const INK: RGBColor = RGBColor(1, 0, 0);
-const STRONG: RGBColor = RGBColor(2, 0, 0);
-const RULE: RGBColor = RGBColor(3, 0, 0);
-
-fn hue(run: usize) -> RGBColor {
-    RGBColor(0, 0, (run % HUES) as u8)
-}
-
-type Chart<'a, 'b, X> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, RangedCoordf64>>;
-type Failure = Box<dyn std::error::Error>;
-
-/// Axes from 0 to `top` and over `range`, and what `curves` draws between them.
-fn draw<R>(
-    range: R,
-    top: f64,
-    unit: &str,
-    curves: impl FnOnce(&mut Chart<'_, '_, R::CoordDescType>) -> Result<(), Failure>,
-) -> String
-where
-    R: AsRangedCoord,
-    R::CoordDescType: ValueFormatter<R::Value> + Ranged<ValueType = R::Value>,
-    R::Value: Tick,
-{
-    let mut drawing = String::new();
-    let attempt = || -> Result<(), Failure> {
-        let area = SVGBackend::with_string(&mut drawing, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&area)
-            .margin_top(10 * FINE)
-            .margin_right(8 * FINE)
-            .x_label_area_size(BELOW * FINE)
-            .y_label_area_size(LEFT * FINE)
-            .build_cartesian_2d(range, 0.0..top.max(1e-3))?;
-        let labels = if unit.is_empty() { 0 } else { 7 };
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .x_labels(labels)
-            .y_labels(6)
-            .x_desc(unit)
-            .x_label_formatter(&|value| value.tick())
-            .y_label_formatter(&|value| value.tick())
-            .label_style(text(INK, HPos::Center, VPos::Center))
-            .axis_desc_style(text(INK, HPos::Center, VPos::Center))
-            .axis_style(RULE.stroke_width(FINE))
-            .bold_line_style(RULE.stroke_width(FINE))
-            .light_line_style(RULE.mix(0.0))
-            .set_all_tick_mark_size(4 * FINE)
-            .draw()?;
-        curves(&mut chart)?;
-        drop(chart);
-        area.present()?;
-        Ok(())
-    };
-    attempt().expect("a string takes whatever is drawn");
-    dressed(&drawing)
-}
-
-/// A value on an axis, in as few digits as tell it.
-trait Tick {
-    fn tick(&self) -> String;
-}
-
-impl Tick for u32 {
-    fn tick(&self) -> String {
-        grouped(f64::from(*self), 0)
-    }
-}
-
-impl Tick for f64 {
-    fn tick(&self) -> String {
-        // Steps of an axis are round, up to what adding them leaves over.
-        let decimals = (0..4).find(|decimals| {
-            let shifted = self * 10_f64.powi(*decimals);
-            (shifted - shifted.round()).abs() < 1e-6 * shifted.abs().max(1.0)
-        });
-        grouped(*self, decimals.unwrap_or(4) as usize)
-    }
-}
-
-fn line<X>(
-    chart: &mut Chart<'_, '_, X>,
-    run: usize,
-    points: Vec<(X::ValueType, f64)>,
-) -> Result<(), Failure>
-where
-    X: Ranged,
-    X::ValueType: Clone + 'static,
-{
-    chart.draw_series(LineSeries::new(points, hue(run).stroke_width(2 * FINE)))?;
-    Ok(())
-}
-
-fn text(color: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    sized(color, 13, horizontal, vertical)
-}
-
-fn sized(color: RGBColor, size: u32, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    // What plotters calls the size of a font is 1.24 times what SVG calls so.
-    let font = ("sans-serif", 1.24 * f64::from(size * FINE)).into_font();
-    TextStyle {
-        font,
-        color: color.to_backend_color(),
-        pos: Pos::new(horizontal, vertical),
-    }
-}
-
-/// A drawing without its outer tag, its colours made classes.
-fn dressed(drawing: &str) -> String {
-    let inside = drawing.trim_end().strip_suffix("</svg>").unwrap_or(drawing);
-    let mut inside = inside
-        .split_once('>')
-        .map_or(inside, |(_, inside)| inside)
-        .to_owned();
-    inside = inside
-        .replace(" font-family=\"sans-serif\"", "")
-        .replace(" opacity=\"1\"", "");
-    let names = [(INK, "ink"), (STRONG, "strong"), (RULE, "rule")];
-    for (RGBColor(red, green, blue), name) in names {
-        let color = format!("\"#{red:02X}{green:02X}{blue:02X}\"");
-        for place in ["fill", "stroke"] {
-            inside = inside.replace(&format!("{place}={color}"), &format!("class=\"{name}\""));
-        }
-    }
-    for run in 0..HUES {
-        let RGBColor(red, green, blue) = hue(run);
-        let color = format!("\"#{red:02X}{green:02X}{blue:02X}\"");
-        for (place, name) in [("fill", "bar"), ("stroke", "line")] {
-            let class = format!("class=\"{name} run-{run}\"");
-            inside = inside.replace(&format!("{place}={color}"), &class);
-        }
-    }
-    inside.trim_start().to_owned()
 }
