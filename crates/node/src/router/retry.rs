@@ -55,7 +55,9 @@ impl<O: Overlay> Router<O> {
         {
             let sample = ground.now.since(last.sent);
             let smooth = out.round_trip.map_or(sample, |old| (old * 7 + sample) / 8);
-            out.round_trip = Some(smooth);
+            if out.round_trip.replace(smooth).is_none() {
+                out.hasten();
+            }
         }
         let at = Some(source.clone());
         if acked.refused.is_empty() {
@@ -88,6 +90,11 @@ impl<O: Overlay> Router<O> {
         for bit in (0..64).filter(|bit| acked.held >> bit & 1 == 1) {
             if let Some(pending) = out.queue.get_mut(gap + 1 + bit) {
                 pending.state = State::Held;
+                if pending.tries == 0 && out.round_trip.is_none() {
+                    // The first word of a receiver may be about what came out of turn.
+                    out.round_trip = Some(now.since(pending.sent));
+                    out.hasten();
+                }
             }
         }
         let patience = out.round_trip.unwrap_or(FIRST_RETRY) / 2;

@@ -163,6 +163,15 @@ impl<A: Clone> Outflow<A> {
         (first * (1 << tries.min(4))).min(LAST_RETRY.max(first))
     }
 
+    /// The receiver's distance is known now: what waits for a blind retry waits less.
+    pub(super) fn hasten(&mut self) {
+        let wait = self.retry_after(0);
+        for pending in self.queue.iter_mut().take(self.flying) {
+            pending.due = pending.due.min(pending.sent + wait);
+            self.due = self.due.min(pending.due);
+        }
+    }
+
     /// Forgets the envelopes' shared part, because something in it changed.
     pub(super) fn rebuild(&mut self) {
         self.plain = None;
