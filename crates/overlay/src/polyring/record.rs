@@ -233,9 +233,14 @@ impl Member {
         self.accusation.is_none() && self.seat.is_some_and(|seat| seat.ring == ring)
     }
 
+    /// Whether it replaces `other`, a record of the same peer.
+    pub fn outranks(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        !Arc::ptr_eq(self, other) && self.rank() > other.rank()
+    }
+
     /// What decides between two records of one peer: the larger wins. It covers all that is signed,
     /// so that two records of one rank are one record.
-    pub fn rank(&self) -> impl PartialOrd + use<'_> {
+    fn rank(&self) -> impl PartialOrd + use<'_> {
         let accuser = |at: usize| {
             self.accusation
                 .as_ref()

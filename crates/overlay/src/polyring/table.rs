@@ -16,8 +16,8 @@ pub(super) struct Table {
     pub(super) own: Slots,
     /// The child ring.
     pub(super) below: Slots,
-    /// The parent position.
-    pub(super) parent: Cell,
+    /// The members of the parent position, the longest granted first.
+    pub(super) parent: SmallVec<[Link; 1]>,
 }
 
 /// The positions of one ring.
@@ -26,17 +26,21 @@ pub(super) struct Slots {
     /// Coordinate -> index of its cell plus one; 0 for none.
     by_coordinate: Vec<u16>,
     cells: Vec<Cell>,
+    /// The members of each position, the longest granted first, position by position.
+    links: Vec<Link>,
+    /// Whether the ring gave a coordinate twice; only one of the two positions has a cell.
+    pub(super) is_doubled: bool,
 }
 
-/// One position and who holds it.
-#[derive(Clone, Debug, Default)]
+/// One position.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cell {
     /// Which position.
     pub(super) position: PositionId,
-    /// Its place in its ring.
-    pub(super) step: Step,
-    /// Its members, the longest granted first.
-    pub(super) members: SmallVec<[Link; 1]>,
+    coordinate: u32,
+    /// Where its members are among the links.
+    first: u16,
+    len: u16,
 }
 
 /// A member and whether a connection to it stands.
@@ -52,49 +56,82 @@ impl Default for PositionId {
     }
 }
 
+impl Table {
+    /// Notes that the connection to a peer stands, or no more; whether the table names it.
+    pub(super) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
+        let rings = self.own.links.iter_mut().chain(&mut self.below.links);
+        let mut is_named = false;
+        for link in rings.chain(&mut self.parent) {
+            if link.peer == peer {
+                link.is_up = is_up;
+                is_named = true;
+            }
+        }
+        is_named
+    }
+}
+
 impl Slots {
-    /// The table of a ring, given the links that stand.
-    pub(super) fn new(ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) -> Self {
-        let mut cells: Vec<_> = ring
-            .staffed()
-            .map(|position| {
-                let step = Step {
-                    coordinate: position.coordinate(),
-                    tag: position.id().tag(),
-                };
-                (
-                    position.population(),
-                    Cell::new(ring, position.id(), step, host, &is_up),
-                )
-            })
-            .collect();
+    /// Derives the table of a ring anew, given the links that stand.
+    pub(super) fn derive(&mut self, ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
+        let mut homes: SmallVec<[_; 64]> = ring.homes().collect();
+        homes.sort_unstable_by_key(|(position, ..)| *position);
+        let mut labels: SmallVec<[_; 64]> = ring.labels().collect();
         // A coordinate given twice goes to the larger branch, else to the smaller id, for everyone
         // alike, until the keeper has written another one (HEALING.md, rule 8).
-        cells.sort_by_key(|(population, cell)| {
-            (
-                cell.step.coordinate,
-                std::cmp::Reverse(*population),
-                cell.position,
-            )
+        let size = |id| ring.position(id).map_or(0, |it| it.population());
+        labels.sort_unstable_by(|(a, at), (b, bt)| {
+            at.cmp(bt)
+                .then_with(|| size(*b).cmp(&size(*a)))
+                .then(a.cmp(b))
         });
-        cells.dedup_by_key(|(_, cell)| cell.step.coordinate);
-        let cells: Vec<_> = cells.into_iter().map(|(_, cell)| cell).collect();
-        let len = cells
-            .last()
-            .map_or(0, |cell| cell.step.coordinate as usize + 1);
-        let mut by_coordinate = vec![0; len];
-        for (index, cell) in cells.iter().enumerate() {
-            by_coordinate[cell.step.coordinate as usize] = index as u16 + 1;
+        let given = labels.len();
+        labels.dedup_by_key(|(_, coordinate)| *coordinate);
+        self.is_doubled = labels.len() < given;
+
+        self.cells.clear();
+        self.cells.reserve_exact(labels.len());
+        self.links.clear();
+        self.links.reserve_exact(homes.len());
+        for (position, coordinate) in &labels {
+            let first = self.links.len();
+            let start = homes.partition_point(|(home, ..)| home < position);
+            let mut members: SmallVec<[_; 1]> = homes[start..]
+                .iter()
+                .take_while(|(home, ..)| home == position)
+                .collect();
+            if members.len() > 1 {
+                members.sort_by_cached_key(|(_, peer, record)| (record.sequence(), host.id(*peer)));
+            }
+            self.links.extend(members.iter().map(|(_, peer, _)| Link {
+                peer: *peer,
+                is_up: is_up(*peer),
+            }));
+            self.cells.push(Cell {
+                position: *position,
+                coordinate: *coordinate,
+                first: first as u16,
+                len: members.len() as u16,
+            });
         }
-        Self {
-            by_coordinate,
-            cells,
+
+        let len = labels.last().map_or(0, |(_, last)| *last as usize + 1);
+        self.by_coordinate.clear();
+        self.by_coordinate.reserve_exact(len);
+        self.by_coordinate.resize(len, 0);
+        for (index, cell) in self.cells.iter().enumerate() {
+            self.by_coordinate[cell.coordinate as usize] = index as u16 + 1;
         }
     }
 
     /// All positions, by coordinate.
     pub(super) fn cells(&self) -> &[Cell] {
         &self.cells
+    }
+
+    /// The members of a position of this ring, the longest granted first.
+    pub(super) fn members(&self, cell: &Cell) -> &[Link] {
+        &self.links[usize::from(cell.first)..][..usize::from(cell.len)]
     }
 
     /// The position that a step means: by coordinate; where the tag differs, by tag.
@@ -108,56 +145,61 @@ impl Slots {
             .checked_sub(1)
             .map(|index| &self.cells[usize::from(index)]);
         match found {
-            Some(cell) if cell.step.matches(step) => found,
+            Some(cell) if cell.step().matches(step) => found,
             _ if step.tag == 0 => None,
-            _ => self.cells.iter().find(|cell| cell.step.tag == step.tag),
+            _ => self.cells.iter().find(|cell| cell.step().tag == step.tag),
         }
     }
 }
 
 impl Cell {
-    /// The members of one position.
-    pub(super) fn new(
-        ring: &Ring,
-        position: PositionId,
-        step: Step,
-        host: &dyn Host,
-        is_up: impl Fn(Peer) -> bool,
-    ) -> Self {
-        let mut members: SmallVec<[_; 1]> = ring.members_of(position).collect();
-        members.sort_by_cached_key(|record| (record.sequence(), host.id(record.peer)));
-        let link = |record: &std::sync::Arc<super::record::Member>| Link {
-            peer: record.peer,
-            is_up: is_up(record.peer),
-        };
-        Self {
-            position,
-            step,
-            members: members.into_iter().map(link).collect(),
+    /// Its place in its ring.
+    pub(super) fn step(&self) -> Step {
+        Step {
+            coordinate: self.coordinate,
+            tag: self.position.tag(),
         }
     }
+}
 
-    /// The member to use: the wanted one if it is linked, else one of the linked by flow.
-    pub(super) fn pick(&self, wanted: Option<Peer>, flow: u64) -> Option<Peer> {
-        if let [only] = self.members.as_slice() {
-            return only.is_up.then_some(only.peer);
-        }
-        let live = || {
-            self.members
-                .iter()
-                .filter(|link| link.is_up)
-                .map(|link| link.peer)
-        };
-        if let Some(wanted) = wanted
-            && live().any(|peer| peer == wanted)
-        {
-            return Some(wanted);
-        }
-        let count = live().count();
-        if count == 0 {
-            None
-        } else {
-            live().nth((flow % count as u64) as usize)
-        }
+/// The members of one position, the longest granted first.
+pub(super) fn members_of(
+    ring: &Ring,
+    position: PositionId,
+    host: &dyn Host,
+    is_up: impl Fn(Peer) -> bool,
+) -> SmallVec<[Link; 1]> {
+    let mut members: SmallVec<[_; 1]> = ring.members_of(position).collect();
+    if members.len() > 1 {
+        members.sort_by_cached_key(|record| (record.sequence(), host.id(record.peer)));
+    }
+    let link = |record: &std::sync::Arc<super::record::Member>| Link {
+        peer: record.peer,
+        is_up: is_up(record.peer),
+    };
+    members.into_iter().map(link).collect()
+}
+
+/// The member to use: the wanted one if it is linked, else one of the linked by flow.
+pub(super) fn pick(members: &[Link], wanted: Option<Peer>, flow: u64) -> Option<Peer> {
+    if let [only] = members {
+        return only.is_up.then_some(only.peer);
+    }
+    let live = || {
+        members
+            .iter()
+            .filter(|link| link.is_up)
+            .map(|link| link.peer)
+    };
+    if let Some(wanted) = wanted
+        && live().any(|peer| peer == wanted)
+    {
+        return Some(wanted);
+    }
+    let count = live().count();
+    if count == 0 {
+        None
+    } else {
+        live().nth((flow % count as u64) as usize)
     }
 }

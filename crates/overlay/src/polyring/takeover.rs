@@ -38,7 +38,7 @@ pub(super) struct Election {
 
 impl Polyring {
     pub(super) fn has_no_parent(&self) -> bool {
-        self.own.id != PositionId::CENTER && self.above.members_of(self.own.id).next().is_none()
+        self.own.id != PositionId::CENTER && self.above.peers_of(self.own.id).next().is_none()
     }
 
     /// After every change: starts or ends an election.
@@ -111,12 +111,9 @@ impl Polyring {
         if !self.has_no_parent() || election.votes.is_some() {
             return;
         }
-        let has_others = self
-            .own
-            .living()
-            .chain(self.above.living())
-            .any(|record| record.peer != cx.me());
-        if self.up.is_empty()
+        let is_other = |peer: Peer| peer != cx.me();
+        let has_others = self.own.peers().chain(self.above.peers()).any(is_other);
+        if self.links.is_cut_off()
             && has_others
             && !election
                 .since
@@ -146,7 +143,7 @@ impl Polyring {
     }
 
     pub(super) fn on_elect(&mut self, cx: &mut Cx<'_>, from: Peer, position: PositionId) {
-        if position != self.own.id || self.own.living_record(from).is_none() {
+        if position != self.own.id || !self.own.lives(from) {
             return;
         }
         if self.has_no_parent() {
@@ -190,7 +187,7 @@ impl Polyring {
         signature: Signature,
     ) {
         let words = vote_words(cx.host(), position, &cx.id(cx.me()));
-        if position != self.own.id || self.own.living_record(from).is_none() {
+        if position != self.own.id || !self.own.lives(from) {
             return;
         }
         if !cx.host().verify(&cx.id(from), &words, &signature) {
@@ -218,7 +215,7 @@ impl Polyring {
             .as_ref()
             .and_then(|election| election.votes.as_ref())
             .map_or(0, Vec::len);
-        if votes * 2 > self.own.living().count() || votes == MAX_VOTES {
+        if votes * 2 > self.own.peers().count() || votes == MAX_VOTES {
             self.take_over(cx);
         }
     }
@@ -306,9 +303,8 @@ impl Polyring {
             cx.tell(Event::Placed(self.guid.clone()));
         }
         // Who moved dials; a place is a place at once, its neighbours connect meanwhile.
-        for peer in self.wanted_links(cx.me()) {
-            if !self.held.contains(&peer) {
-                self.held.push(peer);
+        for peer in self.neighbourhood(cx.me()) {
+            if self.links.hold(peer) {
                 cx.out.push(crate::Output::Open(peer));
             }
             if self.is_up(peer) {
