@@ -32,6 +32,7 @@ mod takeover;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -383,7 +384,8 @@ impl Polyring {
             self.derive_tables(&cx.view, changes);
         }
         self.watch_parent(cx);
-        if own.max(below) > Change::Nothing || news.has_relinked || news.has_aged {
+        let may_lead_anew = news.has_rerouted && self.table.has_mates;
+        if own.max(below) > Change::Nothing || may_lead_anew || news.has_aged {
             self.count(cx);
         }
         self.serve_waiting(cx);
@@ -467,6 +469,7 @@ impl Polyring {
         self.table.mine = self.position_id();
         if own == Change::Shape {
             self.table.own.derive(&self.own, view.host, is_up);
+            self.table.has_mates = self.table.own.members_at(self.table.mine).len() > 1;
         }
         if below == Change::Shape {
             self.table.below.derive(&self.below, view.host, is_up);

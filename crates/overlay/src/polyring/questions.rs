@@ -283,10 +283,7 @@ impl Polyring {
     }
 
     fn co_members(&self) -> impl Iterator<Item = &Link> {
-        let own = &self.table.own;
-        let mut cells = own.cells().iter();
-        let mine = cells.find(|cell| cell.position == self.table.mine);
-        mine.into_iter().flat_map(|cell| own.members(cell))
+        self.table.own.members_at(self.table.mine).iter()
     }
 }
 

@@ -10,10 +10,11 @@
 
 use std::sync::Arc;
 
-use ringweave_ids::{Peer, PeerId, Signature, wire};
+use ringweave_ids::{Peer, PeerId, Signature};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::words::Words;
 use crate::{Host, polyring::Polyring};
 
 /// The permanent id of a position, and of the ring below it. 0 is the center.
@@ -280,19 +281,17 @@ impl Grant {
             }
     }
 
-    fn words(&self, host: &dyn Host) -> Vec<u8> {
-        let keeper = self.by.map(|keeper| host.id(keeper));
-        wire::to_vec(&(
-            "grant",
-            host.network(),
-            host.id(self.peer),
-            self.seat,
-            self.coordinate,
-            &self.branch,
-            self.sequence,
-            self.nonce,
-            keeper,
-        ))
+    fn words(&self, host: &dyn Host) -> Words {
+        Words::of("grant", host)
+            .raw(host.id(self.peer).as_bytes())
+            .seat(self.seat)
+            .number(u64::from(self.coordinate))
+            .text(&self.branch)
+            .number(self.sequence)
+            .number(self.nonce)
+            .maybe(self.by, |words, keeper| {
+                words.raw(host.id(keeper).as_bytes())
+            })
     }
 }
 
@@ -308,14 +307,11 @@ impl Label {
         host.verify(&host.id(self.by), &self.words(host), &self.signature)
     }
 
-    fn words(&self, host: &dyn Host) -> Vec<u8> {
-        wire::to_vec(&(
-            "label",
-            host.network(),
-            self.seat,
-            self.coordinate,
-            self.version,
-        ))
+    fn words(&self, host: &dyn Host) -> Words {
+        Words::of("label", host)
+            .seat(self.seat)
+            .number(u64::from(self.coordinate))
+            .number(u64::from(self.version))
     }
 }
 
@@ -331,34 +327,38 @@ impl Census {
         host.verify(&host.id(self.by), &self.words(host), &self.signature)
     }
 
-    fn words(&self, host: &dyn Host) -> Vec<u8> {
-        wire::to_vec(&(
-            "census",
-            host.network(),
-            self.seat,
-            self.population,
-            self.version,
-        ))
+    fn words(&self, host: &dyn Host) -> Words {
+        Words::of("census", host)
+            .seat(self.seat)
+            .number(u64::from(self.population))
+            .number(self.version)
     }
 }
 
 /// What an accuser signs.
-pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Vec<u8> {
-    wire::to_vec(&("dead", host.network(), suspect, incarnation))
+pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Words {
+    Words::of("dead", host)
+        .raw(suspect.as_bytes())
+        .number(incarnation)
 }
 
 /// What a voter signs.
-pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Vec<u8> {
-    wire::to_vec(&("takeover", host.network(), position, candidate))
+pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Words {
+    Words::of("takeover", host)
+        .number(position.0)
+        .raw(candidate.as_bytes())
 }
 
-fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Vec<u8> {
+fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Words {
     let claim = match proof {
-        Proof::Grant(grant) => Some(grant.signature),
-        Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| *signature),
+        Proof::Grant(grant) => Some(&grant.signature),
+        Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| signature),
         Proof::None => None,
     };
-    wire::to_vec(&("member", host.network(), incarnation, seat, claim))
+    Words::of("member", host)
+        .number(incarnation)
+        .maybe(seat, Words::seat)
+        .maybe(claim, |words, claim| words.raw(&claim.0))
 }
 
 impl Member {

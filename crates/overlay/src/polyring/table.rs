@@ -12,12 +12,14 @@ use crate::Host;
 pub(super) struct Table {
     /// This peer's own position.
     pub(super) mine: PositionId,
+    /// Whether other members hold it, too.
+    pub(super) has_mates: bool,
     /// The own ring, this peer's position among it.
     pub(super) own: Slots,
     /// The child ring.
     pub(super) below: Slots,
     /// The members of the parent position, the longest granted first.
-    pub(super) parent: SmallVec<[Link; 1]>,
+    pub(super) parent: SmallVec<[Link; 2]>,
 }
 
 /// The positions of one ring.
@@ -134,6 +136,14 @@ impl Slots {
         &self.links[usize::from(cell.first)..][..usize::from(cell.len)]
     }
 
+    /// The members of the position of this id, the longest granted first; none where it has no cell.
+    pub(super) fn members_at(&self, position: PositionId) -> &[Link] {
+        let mut cells = self.cells.iter();
+        cells
+            .find(|cell| cell.position == position)
+            .map_or(&[], |cell| self.members(cell))
+    }
+
     /// The position that a step means: by coordinate; where the tag differs, by tag.
     pub(super) fn find(&self, step: Step) -> Option<&Cell> {
         let index = self
@@ -168,7 +178,7 @@ pub(super) fn members_of(
     position: PositionId,
     host: &dyn Host,
     is_up: impl Fn(Peer) -> bool,
-) -> SmallVec<[Link; 1]> {
+) -> SmallVec<[Link; 2]> {
     let mut members: SmallVec<[_; 1]> = ring.members_of(position).collect();
     if members.len() > 1 {
         members.sort_by_cached_key(|record| (record.sequence(), host.id(record.peer)));

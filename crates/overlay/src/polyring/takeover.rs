@@ -43,7 +43,8 @@ impl Polyring {
 
     /// After every change: starts or ends an election.
     pub(super) fn watch_parent(&mut self, cx: &mut Cx<'_>) {
-        if !self.has_no_parent() || self.above.id == NOWHERE {
+        let has_parent = self.own.id == PositionId::CENTER || !self.table.parent.is_empty();
+        if has_parent || self.above.id == NOWHERE {
             self.heal.election = None;
             return;
         }

@@ -1,0 +1,89 @@
+//! The bytes that signatures are made over: those that [`ringweave_ids::wire`] writes for a tuple
+//! of the same fields, put together without the heap and without going byte by byte.
+
+use std::ops::Deref;
+
+use smallvec::SmallVec;
+
+use super::record::Seat;
+use crate::Host;
+
+/// What is signed. Most records fit without the heap.
+pub(super) struct Words(SmallVec<[u8; 256]>);
+
+impl Words {
+    /// Opens with what kind of word it is, so that none passes for another, and the network.
+    pub(super) fn of(kind: &str, host: &dyn Host) -> Self {
+        Self(SmallVec::new()).text(kind).raw(host.network())
+    }
+
+    pub(super) fn text(self, text: &str) -> Self {
+        self.number(text.len() as u64).raw(text.as_bytes())
+    }
+
+    /// Keys and signatures: arrays of a length that their type says.
+    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Seven bits at a time, the lowest first.
+    pub(super) fn number(mut self, mut number: u64) -> Self {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+        self
+    }
+
+    pub(super) fn seat(self, seat: Seat) -> Self {
+        self.number(seat.ring.0).number(seat.position.0)
+    }
+
+    /// A byte that says whether there is one, and then it.
+    pub(super) fn maybe<T>(self, it: Option<T>, write: impl FnOnce(Self, T) -> Self) -> Self {
+        match it {
+            Some(it) => write(self.number(1), it),
+            None => self.number(0),
+        }
+    }
+}
+
+impl Deref for Words {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ringweave_ids::{Peer, Signature, wire};
+
+    use super::*;
+    use crate::polyring::{record::PositionId, testing::Faker};
+
+    proptest! {
+        #[test]
+        fn words_are_what_the_wire_would_write(
+            ring in any::<u64>(), position in 0..1_000_u64, number in any::<u64>(), branch in ".{0,200}",
+            keeper in prop::option::of(0..9_u32), signature in prop::option::of(any::<u8>()),
+        ) {
+            let host = Faker::new(0);
+            let seat = Seat { ring: PositionId(ring), position: PositionId(position) };
+            let keeper = keeper.map(|keeper| host.id(Peer(keeper)));
+            let signature = signature.map(|byte| Signature([byte; 64]));
+            let words = Words::of("grant", &host)
+                .seat(seat)
+                .number(number)
+                .text(&branch)
+                .maybe(keeper, |words, keeper| words.raw(keeper.as_bytes()))
+                .maybe(signature, |words, signature| words.raw(&signature.0));
+            let wire = wire::to_vec(&("grant", host.network(), seat, number, &branch, keeper, signature));
+            prop_assert_eq!(&*words, &wire[..]);
+        }
+    }
+}
