@@ -38,7 +38,7 @@ pub(super) struct Healing {
     suspects: Vec<Suspect>,
     witnessed: Vec<Witnessed>,
     next_number: u64,
-    pub(super) election: Option<Election>,
+    pub(super) election: Option<Box<Election>>,
     pub(super) round: u32,
 }
 
@@ -355,8 +355,7 @@ impl Polyring {
         };
         let suspect = self.heal.suspects.swap_remove(at);
         let words = accusation_words(cx.host(), &cx.id(peer), suspect.incarnation);
-        let mut by: SmallVec<[(Peer, Signature); 2]> = SmallVec::new();
-        by.push((cx.me(), cx.host().sign(&words)));
+        let mut by = vec![(cx.me(), cx.host().sign(&words))];
         by.extend(suspect.votes.into_iter().take(MAX_ACCUSERS - 1));
         by.sort_by_key(|(accuser, _)| cx.id(*accuser));
         for id in [self.own.id, self.below.id, self.above.id] {

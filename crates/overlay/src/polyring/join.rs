@@ -30,7 +30,7 @@ pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
     pub(super) refuges: Vec<Peer>,
-    search: Option<Search>,
+    search: Option<Box<Search>>,
 }
 
 #[derive(Debug)]
@@ -122,12 +122,12 @@ impl Polyring {
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
         let nonce = cx.random.bits();
         let contact = self.join.contacts[attempt as usize % self.join.contacts.len()];
-        self.join.search = Some(Search {
+        self.join.search = Some(Box::new(Search {
             nonce,
             attempt,
             level: 0,
             measured: Vec::new(),
-        });
+        }));
         self.send_walk(cx, contact, nonce, Heading::Inward, 0);
         cx.after(RETRY, Timer::Join(attempt));
     }

@@ -366,6 +366,9 @@ impl Polyring {
             changes = [Change::Shape; 3];
         }
         let [own, below, _] = changes;
+        if news.has_relinked || changes != [Change::Nothing; 3] {
+            self.sync.noted.stir();
+        }
         if news == News::default() && changes == [Change::Nothing; 3] {
             return;
         }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use ringweave_ids::{Peer, PeerId, Signature};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use super::words::Words;
 use crate::{Host, polyring::Polyring};
@@ -151,7 +150,7 @@ pub struct Census {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accusation {
     /// Who says so, in order of PeerId, at most [`MAX_ACCUSERS`].
-    pub by: SmallVec<[(Peer, Signature); 2]>,
+    pub by: Vec<(Peer, Signature)>,
 }
 
 /// Two observers, where there are two (DESIGN.md, decision 10).
@@ -282,16 +281,14 @@ impl Grant {
     }
 
     fn words(&self, host: &dyn Host) -> Words {
-        Words::of("grant", host)
-            .raw(host.id(self.peer).as_bytes())
-            .seat(self.seat)
-            .number(u64::from(self.coordinate))
-            .text(&self.branch)
-            .number(self.sequence)
-            .number(self.nonce)
-            .maybe(self.by, |words, keeper| {
+        Words::of("grant", host, |words| {
+            words.raw(host.id(self.peer).as_bytes()).seat(self.seat);
+            words.number(u64::from(self.coordinate)).text(&self.branch);
+            words.number(self.sequence).number(self.nonce);
+            words.maybe(self.by, |words, keeper| {
                 words.raw(host.id(keeper).as_bytes())
-            })
+            });
+        })
     }
 }
 
@@ -308,10 +305,10 @@ impl Label {
     }
 
     fn words(&self, host: &dyn Host) -> Words {
-        Words::of("label", host)
-            .seat(self.seat)
-            .number(u64::from(self.coordinate))
-            .number(u64::from(self.version))
+        Words::of("label", host, |words| {
+            words.seat(self.seat).number(u64::from(self.coordinate));
+            words.number(u64::from(self.version));
+        })
     }
 }
 
@@ -328,25 +325,25 @@ impl Census {
     }
 
     fn words(&self, host: &dyn Host) -> Words {
-        Words::of("census", host)
-            .seat(self.seat)
-            .number(u64::from(self.population))
-            .number(self.version)
+        Words::of("census", host, |words| {
+            words.seat(self.seat).number(u64::from(self.population));
+            words.number(self.version);
+        })
     }
 }
 
 /// What an accuser signs.
 pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Words {
-    Words::of("dead", host)
-        .raw(suspect.as_bytes())
-        .number(incarnation)
+    Words::of("dead", host, |words| {
+        words.raw(suspect.as_bytes()).number(incarnation);
+    })
 }
 
 /// What a voter signs.
 pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Words {
-    Words::of("takeover", host)
-        .number(position.0)
-        .raw(candidate.as_bytes())
+    Words::of("takeover", host, |words| {
+        words.number(position.0).raw(candidate.as_bytes());
+    })
 }
 
 fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Words {
@@ -355,10 +352,10 @@ fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &P
         Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| signature),
         Proof::None => None,
     };
-    Words::of("member", host)
-        .number(incarnation)
-        .maybe(seat, Words::seat)
-        .maybe(claim, |words, claim| words.raw(&claim.0))
+    Words::of("member", host, |words| {
+        words.number(incarnation).maybe(seat, Words::seat);
+        words.maybe(claim, |words, claim| words.raw(&claim.0));
+    })
 }
 
 impl Member {

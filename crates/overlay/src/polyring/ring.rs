@@ -184,9 +184,9 @@ impl Ring {
     }
 
     /// Who lives where, in the order of [`living`](Self::living).
-    pub(super) fn homes(&self) -> impl Iterator<Item = (PositionId, Peer, &Member)> {
+    pub(super) fn homes(&self) -> impl Iterator<Item = (PositionId, Peer)> {
         self.inhabitants()
-            .map(|(known, entry)| (entry.position, known.peer, &*entry.record))
+            .map(|(known, entry)| (entry.position, known.peer))
     }
 
     /// The coordinates of the positions that somebody holds, by position id.

@@ -34,7 +34,7 @@ pub(super) struct Repairs {
     is_dialling: bool,
     turn: u8,
     beat: Duration,
-    noted: Noted,
+    pub(super) noted: Noted,
 }
 
 /// A roster that differs from a neighbour's.
@@ -100,14 +100,17 @@ impl Repairs {
 
 /// The handles that messages have brought: a sorted part and a short tail of what came since.
 #[derive(Debug, Default)]
-struct Noted {
+pub(super) struct Noted {
     handles: Vec<u32>,
     sorted: usize,
+    /// Whether any of them may have fallen out of use since they were last gone through.
+    may_be_unused: bool,
 }
 
 impl Noted {
-    fn is_empty(&self) -> bool {
-        self.handles.is_empty()
+    /// Something that named handles may do so no more.
+    pub(super) fn stir(&mut self) {
+        self.may_be_unused = true;
     }
 
     fn add(&mut self, peer: Peer) {
@@ -119,6 +122,7 @@ impl Noted {
             return;
         }
         self.handles.push(peer.0);
+        self.may_be_unused = true;
         if self.handles.len() - self.sorted > 16 + self.sorted / 4 {
             self.sort();
         }
@@ -474,6 +478,7 @@ impl Polyring {
             return;
         }
         self.join.take_refuges(refuges);
+        self.sync.noted.stir();
         if self.prefix != guid {
             self.prefix = guid;
             self.news.has_new_prefix = true;
@@ -521,7 +526,7 @@ impl Polyring {
 
     /// Gives back the handles that no roster, link or duty names any more.
     pub(super) fn forget_unused(&mut self, cx: &mut Cx<'_>) {
-        if self.sync.noted.is_empty() {
+        if !std::mem::replace(&mut self.sync.noted.may_be_unused, self.grants.is_busy()) {
             return;
         }
         let mut used: Vec<u32> = self.links.iter().map(|link| link.peer.0).collect();

@@ -45,6 +45,15 @@ pub(super) struct Cell {
     len: u16,
 }
 
+/// A position that somebody holds, on the way into a table.
+struct Home {
+    position: PositionId,
+    coordinate: u32,
+    holder: Option<Peer>,
+    /// Whether it has more members than the holder.
+    has_mates: bool,
+}
+
 /// A member and whether a connection to it stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
@@ -74,55 +83,60 @@ impl Table {
 }
 
 impl Slots {
-    /// Derives the table of a ring anew, given the links that stand.
+    /// Derives the table of a ring anew, given the links that stand. Linear, and nothing is sorted:
+    /// the array of coordinates puts the positions in order.
     pub(super) fn derive(&mut self, ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
-        let mut homes: SmallVec<[_; 64]> = ring.homes().collect();
-        homes.sort_unstable_by_key(|(position, ..)| *position);
-        let mut labels: SmallVec<[_; 64]> = ring.labels().collect();
-        // A coordinate given twice goes to the larger branch, else to the smaller id, for everyone
-        // alike, until the keeper has written another one (HEALING.md, rule 8).
-        let size = |id| ring.position(id).map_or(0, |it| it.population());
-        labels.sort_unstable_by(|(a, at), (b, bt)| {
-            at.cmp(bt)
-                .then_with(|| size(*b).cmp(&size(*a)))
-                .then(a.cmp(b))
-        });
-        let given = labels.len();
-        labels.dedup_by_key(|(_, coordinate)| *coordinate);
-        self.is_doubled = labels.len() < given;
-
-        self.cells.clear();
-        self.cells.reserve_exact(labels.len());
-        self.links.clear();
-        self.links.reserve_exact(homes.len());
-        for (position, coordinate) in &labels {
-            let first = self.links.len();
-            let start = homes.partition_point(|(home, ..)| home < position);
-            let mut members: SmallVec<[_; 1]> = homes[start..]
-                .iter()
-                .take_while(|(home, ..)| home == position)
-                .collect();
-            if members.len() > 1 {
-                members.sort_by_cached_key(|(_, peer, record)| (record.sequence(), host.id(*peer)));
+        let home = |(position, coordinate)| Home {
+            position,
+            coordinate,
+            holder: None,
+            has_mates: false,
+        };
+        let mut homes: SmallVec<[Home; 64]> = ring.labels().map(home).collect();
+        for (position, peer) in ring.homes() {
+            if let Ok(at) = homes.binary_search_by_key(&position, |home| home.position) {
+                homes[at].has_mates = homes[at].holder.replace(peer).is_some();
             }
-            self.links.extend(members.iter().map(|(_, peer, _)| Link {
-                peer: *peer,
-                is_up: is_up(*peer),
-            }));
-            self.cells.push(Cell {
-                position: *position,
-                coordinate: *coordinate,
-                first: first as u16,
-                len: members.len() as u16,
-            });
         }
 
-        let len = labels.last().map_or(0, |(_, last)| *last as usize + 1);
+        let len = homes.iter().map(|home| home.coordinate as usize + 1).max();
         self.by_coordinate.clear();
-        self.by_coordinate.reserve_exact(len);
-        self.by_coordinate.resize(len, 0);
-        for (index, cell) in self.cells.iter().enumerate() {
-            self.by_coordinate[cell.coordinate as usize] = index as u16 + 1;
+        self.by_coordinate.reserve_exact(len.unwrap_or(0));
+        self.by_coordinate.resize(len.unwrap_or(0), 0);
+        self.is_doubled = false;
+        // A coordinate given twice goes to the larger branch, else to the smaller id, for everyone
+        // alike, until the keeper has written another one (HEALING.md, rule 8).
+        let size = |home: &Home| ring.position(home.position).map_or(0, |it| it.population());
+        for (index, home) in homes.iter().enumerate() {
+            let slot = &mut self.by_coordinate[home.coordinate as usize];
+            let other = slot.checked_sub(1).map(|other| &homes[usize::from(other)]);
+            self.is_doubled |= other.is_some();
+            if other.is_none_or(|other| size(home) > size(other)) {
+                *slot = index as u16 + 1;
+            }
+        }
+
+        self.cells.clear();
+        self.cells.reserve_exact(homes.len());
+        self.links.clear();
+        self.links.reserve_exact(homes.len());
+        for slot in self.by_coordinate.iter_mut().filter(|slot| **slot > 0) {
+            let home = &homes[usize::from(*slot) - 1];
+            let first = self.links.len();
+            if home.has_mates {
+                let members = members_of(ring, home.position, host, &is_up);
+                self.links.extend(members);
+            } else if let Some(peer) = home.holder {
+                let is_up = is_up(peer);
+                self.links.push(Link { peer, is_up });
+            }
+            self.cells.push(Cell {
+                position: home.position,
+                coordinate: home.coordinate,
+                first: first as u16,
+                len: (self.links.len() - first) as u16,
+            });
+            *slot = self.cells.len() as u16;
         }
     }
 

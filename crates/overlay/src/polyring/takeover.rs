@@ -71,12 +71,12 @@ impl Polyring {
             self.vote(cx, candidate);
         }
         self.heal.round += 1;
-        self.heal.election = Some(Election {
+        self.heal.election = Some(Box::new(Election {
             since: Some(since),
             rank,
             votes: None,
             asked_by: Vec::new(),
-        });
+        }));
         let wait = (RANK * rank).saturating_sub(cx.now.since(since));
         cx.after(wait, Timer::Election(self.heal.round));
     }
@@ -157,11 +157,13 @@ impl Polyring {
         for parent in parents {
             self.witness(cx, cx.me(), parent.peer, parent.incarnation);
         }
-        let election = self.heal.election.get_or_insert_with(|| Election {
-            since: None,
-            rank: u32::MAX,
-            votes: None,
-            asked_by: Vec::new(),
+        let election = self.heal.election.get_or_insert_with(|| {
+            Box::new(Election {
+                since: None,
+                rank: u32::MAX,
+                votes: None,
+                asked_by: Vec::new(),
+            })
         });
         if !election.asked_by.contains(&from) && election.asked_by.len() < MAX_VOTES {
             election.asked_by.push(from);

@@ -12,37 +12,47 @@ use crate::Host;
 pub(super) struct Words(SmallVec<[u8; 256]>);
 
 impl Words {
-    /// Opens with what kind of word it is, so that none passes for another, and the network.
-    pub(super) fn of(kind: &str, host: &dyn Host) -> Self {
-        Self(SmallVec::new()).text(kind).raw(host.network())
+    /// Opens with what kind of word it is, so that none passes for another, and the network; the rest
+    /// is written by `rest`, in place.
+    pub(super) fn of(kind: &str, host: &dyn Host, rest: impl FnOnce(&mut Self)) -> Self {
+        let mut words = Self(SmallVec::new());
+        words.text(kind).raw(host.network());
+        rest(&mut words);
+        words
     }
 
-    pub(super) fn text(self, text: &str) -> Self {
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.number(text.len() as u64).raw(text.as_bytes())
     }
 
     /// Keys and signatures: arrays of a length that their type says.
-    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
     /// Seven bits at a time, the lowest first.
-    pub(super) fn number(mut self, mut number: u64) -> Self {
+    pub(super) fn number(&mut self, mut number: u64) -> &mut Self {
+        let (mut bytes, mut len) = ([0; 10], 1);
         while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
+            bytes[len - 1] = number as u8 | 0x80;
             number >>= 7;
+            len += 1;
         }
-        self.0.push(number as u8);
-        self
+        bytes[len - 1] = number as u8;
+        self.raw(&bytes[..len])
     }
 
-    pub(super) fn seat(self, seat: Seat) -> Self {
+    pub(super) fn seat(&mut self, seat: Seat) -> &mut Self {
         self.number(seat.ring.0).number(seat.position.0)
     }
 
     /// A byte that says whether there is one, and then it.
-    pub(super) fn maybe<T>(self, it: Option<T>, write: impl FnOnce(Self, T) -> Self) -> Self {
+    pub(super) fn maybe<T>(
+        &mut self,
+        it: Option<T>,
+        write: impl FnOnce(&mut Self, T) -> &mut Self,
+    ) -> &mut Self {
         match it {
             Some(it) => write(self.number(1), it),
             None => self.number(0),
@@ -76,12 +86,11 @@ mod tests {
             let seat = Seat { ring: PositionId(ring), position: PositionId(position) };
             let keeper = keeper.map(|keeper| host.id(Peer(keeper)));
             let signature = signature.map(|byte| Signature([byte; 64]));
-            let words = Words::of("grant", &host)
-                .seat(seat)
-                .number(number)
-                .text(&branch)
-                .maybe(keeper, |words, keeper| words.raw(keeper.as_bytes()))
-                .maybe(signature, |words, signature| words.raw(&signature.0));
+            let words = Words::of("grant", &host, |words| {
+                words.seat(seat).number(number).text(&branch);
+                words.maybe(keeper, |words, keeper| words.raw(keeper.as_bytes()));
+                words.maybe(signature, |words, signature| words.raw(&signature.0));
+            });
             let wire = wire::to_vec(&("grant", host.network(), seat, number, &branch, keeper, signature));
             prop_assert_eq!(&*words, &wire[..]);
         }
