@@ -88,6 +88,7 @@ impl Polyring {
         } else {
             self.links.release(peer);
             self.links.tidy();
+            self.sync.noted.drop_some();
         }
     }
 

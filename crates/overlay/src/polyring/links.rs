@@ -15,8 +15,16 @@ pub(super) struct Link {
     pub(super) is_up: bool,
     /// This peer asked its host to hold it.
     pub(super) is_held: bool,
-    /// It leads to a neighbour, as of the last settling.
-    pub(super) is_wanted: bool,
+    /// What the peer is to this one, as of the last settling; nothing where it is no neighbour.
+    pub(super) role: Option<Role>,
+}
+
+/// What a neighbour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Sibling,
+    Parent,
+    Child,
 }
 
 impl Links {
@@ -33,7 +41,7 @@ impl Links {
     }
 
     pub(super) fn is_wanted(&self, peer: Peer) -> bool {
-        self.get(peer).is_some_and(|link| link.is_wanted)
+        self.get(peer).is_some_and(|link| link.role.is_some())
     }
 
     /// Whether no connection stands.
@@ -43,7 +51,7 @@ impl Links {
 
     /// Those that lead to neighbours.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &Link> {
-        self.0.iter().filter(|link| link.is_wanted)
+        self.0.iter().filter(|link| link.role.is_some())
     }
 
     /// Notes that the connection stands, or no more; whether that is news.
@@ -62,23 +70,34 @@ impl Links {
         self.entry(peer).is_held = false;
     }
 
-    /// Says anew which are wanted; gives each of `peers` once, in their order.
-    pub(super) fn want(&mut self, peers: impl Iterator<Item = Peer>) -> SmallVec<[Peer; 80]> {
-        self.0.iter_mut().for_each(|link| link.is_wanted = false);
-        let is_first = |peer: &Peer| !std::mem::replace(&mut self.entry(*peer).is_wanted, true);
-        peers.filter(is_first).collect()
+    /// Says anew which are wanted, and as what; gives each of `peers` once, in their order.
+    pub(super) fn want(
+        &mut self,
+        peers: impl Iterator<Item = (Peer, Role)>,
+    ) -> SmallVec<[Peer; 80]> {
+        self.0.iter_mut().for_each(|link| link.role = None);
+        let first = |(peer, role)| {
+            let known = &mut self.entry(peer).role;
+            let is_first = known.is_none();
+            *known = known.or(Some(role));
+            is_first.then_some(peer)
+        };
+        peers.filter_map(first).collect()
     }
 
     /// The first held one that is not wanted.
     pub(super) fn surplus(&self) -> Option<Peer> {
-        let mut surplus = self.0.iter().filter(|link| link.is_held && !link.is_wanted);
+        let mut surplus = self
+            .0
+            .iter()
+            .filter(|link| link.is_held && link.role.is_none());
         surplus.next().map(|link| link.peer)
     }
 
     /// Holds and wants none any more.
     pub(super) fn let_go(&mut self) {
         for link in &mut self.0 {
-            (link.is_held, link.is_wanted) = (false, false);
+            (link.is_held, link.role) = (false, None);
         }
         self.tidy();
     }
@@ -86,7 +105,7 @@ impl Links {
     /// Drops the links that are nothing any more.
     pub(super) fn tidy(&mut self) {
         self.0
-            .retain(|link| link.is_up || link.is_held || link.is_wanted);
+            .retain(|link| link.is_up || link.is_held || link.role.is_some());
     }
 
     fn get(&self, peer: Peer) -> Option<&Link> {
@@ -99,7 +118,7 @@ impl Links {
                 peer,
                 is_up: false,
                 is_held: false,
-                is_wanted: false,
+                role: None,
             };
             if self.0.len() == self.0.capacity() {
                 self.0.reserve_exact(8 + self.0.len() / 8);

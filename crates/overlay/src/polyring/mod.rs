@@ -48,7 +48,12 @@ pub use record::{
 pub use ring::{Ring, Version};
 pub use route::{Direction, route};
 
-use self::{links::Links, record::Cx, ring::Change, table::Table};
+use self::{
+    links::{Links, Role},
+    record::Cx,
+    ring::Change,
+    table::Table,
+};
 use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
 /// One peer of a polyring.
@@ -289,7 +294,7 @@ impl Polyring {
             Message::Join(walk) => self.on_join(cx, walk),
             Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),
             Message::Offer(offer) => self.on_offer(cx, *offer),
-            Message::Hello(hello) => self.on_hello(cx, from, *hello),
+            Message::Hello(hello) => self.on_hello(cx, from, hello),
             Message::Summary { ring, versions } => self.on_summary(cx, from, ring, versions),
             Message::Records {
                 ring,
@@ -366,9 +371,6 @@ impl Polyring {
             changes = [Change::Shape; 3];
         }
         let [own, below, _] = changes;
-        if news.has_relinked || changes != [Change::Nothing; 3] {
-            self.sync.noted.stir();
-        }
         if news == News::default() && changes == [Change::Nothing; 3] {
             return;
         }
@@ -406,6 +408,7 @@ impl Polyring {
         while let Some(peer) = self.links.surplus() {
             self.links.release(peer);
             self.heal.forget(peer);
+            self.sync.noted.drop_some();
             cx.out.push(Output::Close(peer));
         }
         self.links.tidy();
@@ -434,9 +437,12 @@ impl Polyring {
 
     /// The neighbours: own ring, members of the parent position, child ring. Links know them anew.
     fn neighbourhood(&mut self, me: Peer) -> SmallVec<[Peer; 80]> {
+        let siblings = self.own.peers().map(|peer| (peer, Role::Sibling));
         let parents = self.above.peers_of(self.own.id);
-        let peers = self.own.peers().chain(parents).chain(self.below.peers());
-        self.links.want(peers.filter(|peer| *peer != me))
+        let parents = parents.map(|peer| (peer, Role::Parent));
+        let children = self.below.peers().map(|peer| (peer, Role::Child));
+        let neighbours = siblings.chain(parents).chain(children);
+        self.links.want(neighbours.filter(|(peer, _)| *peer != me))
     }
 
     fn derive_guid(&mut self, cx: &mut Cx<'_>) {

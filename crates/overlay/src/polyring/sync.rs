@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::{
     Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Timer, Version,
+    links::Role,
     message::{MAX_RECORDS, MAX_REFUGES},
 };
 
@@ -76,10 +77,6 @@ impl Repairs {
                 let positions = offer.positions.iter().chain(&offer.above_positions);
                 positions.for_each(|position| position.handles(&mut note));
             }
-            Message::Hello(hello) => {
-                hello.member.handles(&mut note);
-                hello.position.handles(&mut note);
-            }
             Message::Records {
                 members, positions, ..
             } => {
@@ -89,58 +86,70 @@ impl Repairs {
                     .for_each(|position| position.handles(&mut note));
             }
             Message::Ask { suspect, .. } | Message::Answer { suspect, .. } => note(*suspect),
-            Message::Summary { .. }
+            // Noted on the way, if it is not known in full.
+            Message::Hello(_)
+            | Message::Summary { .. }
             | Message::Ping(_)
             | Message::Pong(_)
             | Message::Elect { .. }
             | Message::Vote { .. } => {}
         }
     }
+
+    fn note_hello(&mut self, hello: &Hello) {
+        let mut note = |peer: Peer| self.noted.add(peer);
+        hello.member.handles(&mut note);
+        hello.position.handles(&mut note);
+    }
 }
 
-/// The handles that messages have brought: a sorted part and a short tail of what came since.
+/// The handles that messages have brought.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
-    handles: Vec<u32>,
+    /// In use when they were last gone through, sorted.
+    known: Vec<u32>,
+    /// What came since, some of it several times: a sorted part and a tail.
+    fresh: Vec<u32>,
     sorted: usize,
-    /// Whether any of them may have fallen out of use since they were last gone through.
-    may_be_unused: bool,
+    /// Whether something that named handles names other ones now.
+    has_dropped: bool,
 }
 
 impl Noted {
-    /// Something that named handles may do so no more.
-    pub(super) fn stir(&mut self) {
-        self.may_be_unused = true;
-    }
-
     fn add(&mut self, peer: Peer) {
-        let (sorted, tail) = self.handles.split_at(self.sorted);
+        let handle = peer.0;
         // One message names the same few again and again.
-        if tail.iter().rev().take(2).any(|it| *it == peer.0)
-            || sorted.binary_search(&peer.0).is_ok()
-        {
+        let mut last = self.fresh.iter().rev().take(2);
+        if last.any(|it| *it == handle) || self.known.binary_search(&handle).is_ok() {
             return;
         }
-        self.handles.push(peer.0);
-        self.may_be_unused = true;
-        if self.handles.len() - self.sorted > 16 + self.sorted / 4 {
+        self.fresh.push(handle);
+        if self.fresh.len() > 2 * self.sorted + 32 {
             self.sort();
         }
     }
 
     fn sort(&mut self) {
-        self.handles.sort_unstable();
-        self.handles.dedup();
-        self.sorted = self.handles.len();
+        self.fresh.sort_unstable();
+        self.fresh.dedup();
+        self.sorted = self.fresh.len();
+    }
+
+    /// Something that named handles names other ones now.
+    pub(super) fn drop_some(&mut self) {
+        self.has_dropped = true;
     }
 
     /// Takes out those that are not among `used`, which is sorted.
     fn take_all_but(&mut self, used: &[u32]) -> Vec<u32> {
-        self.sort();
+        self.known.append(&mut self.fresh);
+        self.known.sort_unstable();
+        self.known.dedup();
         let is_unused = |handle: &mut u32| used.binary_search(handle).is_err();
-        let unused = self.handles.extract_if(.., is_unused).collect();
-        self.sorted = self.handles.len();
-        self.handles.shrink_to_fit();
+        let unused = self.known.extract_if(.., is_unused).collect();
+        self.known.shrink_to_fit();
+        self.fresh.shrink_to_fit();
+        self.sorted = 0;
         unused
     }
 }
@@ -183,7 +192,13 @@ impl Polyring {
         }
     }
 
-    pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, from: Peer, hello: Hello) {
+    pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, from: Peer, hello: Box<Hello>) {
+        // Most say what is known, by then: it names no new handle, and nothing is to be taken.
+        let is_known = self.holds(&hello);
+        if !is_known {
+            self.sync.note_hello(&hello);
+        }
+        let hello = *hello;
         if hello.member.peer != from {
             cx.fault("a hello in another peer's name");
             return;
@@ -197,8 +212,11 @@ impl Polyring {
         // A member of my parent position: its ring is the one above mine, whatever I held before.
         if seat.position == self.own.id && self.above.id != seat.ring && self.has_no_parent() {
             self.above = Ring::new(seat.ring);
+            self.sync.noted.drop_some();
         }
-        self.take(cx, from, seat.ring, [hello.member], [hello.position]);
+        if !is_known {
+            self.take(cx, from, seat.ring, [hello.member], [hello.position]);
+        }
         for (id, digest) in hello.digests.into_iter().take(3) {
             let Some(ring) = self.ring(id) else { continue };
             if ring.digest() != digest {
@@ -225,6 +243,15 @@ impl Polyring {
                 },
             );
         }
+    }
+
+    /// Whether the rosters have all that a hello says of its sender.
+    fn holds(&self, hello: &Hello) -> bool {
+        let ring = hello.member.seat.and_then(|seat| self.ring(seat.ring));
+        ring.is_some_and(|ring| {
+            ring.record(hello.member.peer) == Some(&hello.member)
+                && ring.position(hello.position.id()) == Some(&hello.position)
+        })
     }
 
     fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
@@ -335,6 +362,7 @@ impl Polyring {
                 .any(|position| position.id() == self.own.id);
         if is_above {
             self.above = Ring::new(id);
+            self.sync.noted.drop_some();
         }
         if self.ring(id).is_none() {
             return;
@@ -386,6 +414,10 @@ impl Polyring {
         }
         let mut new_members = Vec::new();
         for record in members {
+            let mine = self.ring(id).and_then(|ring| ring.record(record.peer));
+            if mine.is_some_and(|mine| !record.outranks(mine)) {
+                continue;
+            }
             // A peer's newer record says that it moved, in every ring that still has the older one.
             for id in [self.own.id, self.below.id, self.above.id] {
                 let is_of_ring = record.seat.is_some_and(|seat| seat.ring == id);
@@ -478,7 +510,7 @@ impl Polyring {
             return;
         }
         self.join.take_refuges(refuges);
-        self.sync.noted.stir();
+        self.sync.noted.drop_some();
         if self.prefix != guid {
             self.prefix = guid;
             self.news.has_new_prefix = true;
@@ -504,14 +536,15 @@ impl Polyring {
     /// A hello to one neighbour: siblings, children and parents in turn.
     pub(super) fn on_beat(&mut self, cx: &mut Cx<'_>) {
         self.sync.turn = (self.sync.turn + 1) % 3;
-        let turns = (0..3).map(|offset| (self.sync.turn + offset) % 3);
-        let linked = turns.into_iter().find_map(|turn| {
-            let is_linked = |peer: &Peer| *peer != cx.me() && self.is_up(*peer);
-            let linked: SmallVec<[Peer; 64]> = match turn {
-                0 => self.own.peers().filter(is_linked).collect(),
-                1 => self.above.peers_of(self.own.id).filter(is_linked).collect(),
-                _ => self.below.peers().filter(is_linked).collect(),
-            };
+        let mut roles = [Role::Sibling, Role::Parent, Role::Child];
+        roles.rotate_left(usize::from(self.sync.turn));
+        let linked = roles.into_iter().find_map(|role| {
+            let linked: SmallVec<[Peer; 64]> = self
+                .links
+                .iter()
+                .filter(|link| link.is_up && link.role == Some(role))
+                .map(|link| link.peer)
+                .collect();
             cx.random.pick(&linked).copied()
         });
         if let Some(peer) = linked {
@@ -526,9 +559,21 @@ impl Polyring {
 
     /// Gives back the handles that no roster, link or duty names any more.
     pub(super) fn forget_unused(&mut self, cx: &mut Cx<'_>) {
-        if !std::mem::replace(&mut self.sync.noted.may_be_unused, self.grants.is_busy()) {
+        // Where nothing was dropped, only what is fresh can be unused, and most of it is in a roster.
+        self.sync.noted.sort();
+        let rings = [&mut self.own, &mut self.below, &mut self.above];
+        let has_dropped = rings.map(Ring::take_dropped).contains(&true)
+            | std::mem::take(&mut self.sync.noted.has_dropped)
+            | self.grants.is_busy();
+        let has = |handle: &u32| self.rings().iter().any(|ring| ring.has(Peer(*handle)));
+        if !has_dropped && self.sync.noted.fresh.iter().all(has) {
+            self.sync.noted.known.append(&mut self.sync.noted.fresh);
+            self.sync.noted.known.sort_unstable();
+            (self.sync.noted.fresh, self.sync.noted.sorted) = (Vec::new(), 0);
             return;
         }
+        // What a grant holds now is dropped later.
+        self.sync.noted.has_dropped = self.grants.is_busy();
         let mut used: Vec<u32> = self.links.iter().map(|link| link.peer.0).collect();
         used.push(cx.me().0);
         let mut keep = |peer: Peer| used.push(peer.0);
