@@ -184,6 +184,7 @@ fn polyring_config(network: &Network) -> polyring::Config {
             Policy::Labelled => polyring::Policy::Labelled,
             Policy::Nearest => polyring::Policy::Nearest,
         },
+        ..polyring::Config::default()
     }
 }
 

@@ -22,10 +22,8 @@ impl Polyring {
         let Some(ring) = self.ring(id) else {
             return false;
         };
-        if ring
-            .record(record.peer)
-            .is_some_and(|mine| mine.rank() >= record.rank())
-        {
+        let mine = ring.record(record.peer);
+        if mine.is_some_and(|mine| !record.outranks(mine)) {
             return false;
         }
         if !record.is_signed(cx.host()) {
@@ -42,7 +40,7 @@ impl Polyring {
                 cx.fault("an accusation that its observers did not sign");
                 return false;
             }
-            let few = ring.living().count() <= 3;
+            let few = ring.peers().count() <= 3;
             if record.peer != cx.me()
                 && (self.is_up(record.peer)
                     || (count < 2 && !few && !self.heal.suspects(record.peer)))
@@ -56,10 +54,11 @@ impl Polyring {
         };
         let is_proven = match &record.proof {
             Proof::Grant(grant) => {
+                let founder = ring.position(seat.position).map(|it| &it.grant);
                 grant.peer == record.peer
                     && grant.seat == seat
                     && grant.coordinate <= MAX_COORDINATE
-                    && grant.is_signed(cx.host())
+                    && (founder == Some(grant) || grant.is_signed(cx.host()))
                     && self.may_grant(ring, from, grant.by)
             }
             Proof::Takeover(takeover) => {
@@ -114,19 +113,22 @@ impl Polyring {
         position: Position,
     ) -> Option<Position> {
         let ring = self.ring(id)?;
-        if ring.position(position.id()) == Some(&position) {
+        let mine = ring.position(position.id());
+        if mine == Some(&position) {
             return None;
         }
         let host = cx.host();
+        // What is held already was verified when it came.
+        let is_held = |part: &dyn Fn(&Position) -> bool| mine.is_some_and(part);
         let is_signed = is_sound(&position, id)
-            && position.grant.is_signed(host)
+            && (is_held(&|mine| mine.grant == position.grant) || position.grant.is_signed(host))
             && position.label.as_ref().is_none_or(|label| {
-                label.is_signed(host) && self.may_grant(ring, from, Some(label.by))
+                is_held(&|mine| mine.label.as_ref() == Some(label))
+                    || (label.is_signed(host) && self.may_grant(ring, from, Some(label.by)))
             })
-            && position
-                .census
-                .as_ref()
-                .is_none_or(|census| census.is_signed(host));
+            && position.census.as_ref().is_none_or(|census| {
+                is_held(&|mine| mine.census.as_ref() == Some(census)) || census.is_signed(host)
+            });
         if !is_signed {
             cx.fault("a position that its keeper did not sign");
             return None;
@@ -163,7 +165,7 @@ impl Polyring {
             .cloned()
             .into_iter()
             .collect();
-        for peer in self.wanted_links(cx.me()) {
+        for peer in self.neighbourhood(cx.me()) {
             self.send_records(cx, peer, seat.ring, vec![record.clone()], position.clone());
         }
     }

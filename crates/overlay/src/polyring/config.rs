@@ -13,14 +13,18 @@ pub struct Config {
     pub ring_size: u16,
     /// Where a newcomer goes.
     pub policy: Policy,
+    /// Whom a broadcast is passed to first.
+    pub order: Order,
 }
 
 impl Default for Config {
     /// Our choice: 32 keeps an inner peer at some 63 links and a million peers within four levels.
+    /// From the paper: inward before sideways.
     fn default() -> Self {
         Self {
             ring_size: 32,
             policy: Policy::Balanced,
+            order: Order::Inward,
         }
     }
 }
@@ -35,6 +39,16 @@ pub enum Policy {
     Labelled,
     /// Below a full ring, the branch whose head answers soonest.
     Nearest,
+}
+
+/// Whom a broadcast is passed to first; the children are always last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// The parent, then the siblings: from the paper ("Broadcast"), as the way inward is the longer.
+    #[default]
+    Inward,
+    /// The siblings, then the parent.
+    Sideways,
 }
 
 impl fmt::Display for Policy {

@@ -11,6 +11,7 @@ use super::{
     join::CANDIDATES,
     message::MAX_RECORDS,
     ring::{head, mix},
+    table::{Cell, Link},
 };
 
 /// Hops of a search: more than twice the deepest tree.
@@ -22,14 +23,29 @@ const RESERVED: Duration = Duration::from_secs(4);
 /// Places reserved at once; a search beyond is answered when one is free.
 const MAX_RESERVED: usize = 4_096;
 
+/// How long a newcomer that was sent into a branch is expected to be counted there: a walk, a
+/// connection, and two counts on the way up.
+const EXPECTED: Duration = Duration::from_secs(8);
+
 /// The places this peer has reserved for newcomers, and those it could not place yet.
 #[derive(Debug, Default)]
 pub(super) struct Grants {
     reserved: Vec<Reserved>,
     /// Searches that came while all places were granted and none was taken yet.
     waiting: Vec<(Walk, bool)>,
-    /// Newcomers sent into a branch since its census was last counted.
-    descents: Vec<(PositionId, u64, u32)>,
+    /// The branches that newcomers were sent into lately, by id.
+    descents: Vec<Descent>,
+}
+
+/// A branch is taken to be as large as it should be by now, until its census says so: whether a
+/// count was made before or after a newcomer came makes no difference then.
+#[derive(Debug)]
+struct Descent {
+    position: PositionId,
+    /// Peers at and below it, once the newcomers are there.
+    expected: u32,
+    /// When the last one was sent.
+    sent: Time,
 }
 
 #[derive(Debug)]
@@ -55,7 +71,13 @@ enum Decision {
 impl Grants {
     pub(super) fn sweep(&mut self, now: Time) {
         self.reserved.retain(|reserved| reserved.until > now);
-        self.descents.truncate(MAX_RESERVED);
+        self.descents
+            .retain(|descent| now.since(descent.sent) <= EXPECTED);
+    }
+
+    /// Whether it names handles that it will drop by itself.
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.reserved.is_empty() && self.waiting.is_empty())
     }
 
     /// Shows every handle that a reserved place or a waiting search names.
@@ -64,6 +86,37 @@ impl Grants {
             .iter()
             .for_each(|reserved| see(reserved.grant.peer));
         self.waiting.iter().for_each(|(walk, _)| see(walk.joiner));
+    }
+
+    /// Peers at and below a position, the newcomers on their way included.
+    fn weight(&self, position: &Position, now: Time) -> u32 {
+        let descent = self
+            .descents
+            .binary_search_by_key(&position.id(), |descent| descent.position)
+            .map(|at| &self.descents[at]);
+        let expected = descent
+            .ok()
+            .filter(|descent| now.since(descent.sent) <= EXPECTED)
+            .map_or(0, |descent| descent.expected);
+        expected.max(position.population())
+    }
+
+    /// A newcomer is on its way into the branch.
+    fn expect(&mut self, position: &Position, now: Time) {
+        let (expected, sent) = (self.weight(position, now).saturating_add(1), now);
+        let position = position.id();
+        let descent = Descent {
+            position,
+            expected,
+            sent,
+        };
+        match self
+            .descents
+            .binary_search_by_key(&position, |descent| descent.position)
+        {
+            Ok(at) => self.descents[at] = descent,
+            Err(at) => self.descents.insert(at, descent),
+        }
     }
 
     pub(super) fn held<'a>(&'a self, ring: &'a Ring, now: Time) -> impl Iterator<Item = &'a Grant> {
@@ -127,7 +180,7 @@ impl Polyring {
             self.offer(cx, &walk, grant, is_own);
             return;
         }
-        match self.choose(cx, ring, &walk) {
+        match self.choose(cx, &walk, is_own) {
             Decision::Wait => {
                 self.grants
                     .waiting
@@ -165,7 +218,12 @@ impl Polyring {
         }
     }
 
-    fn choose(&self, cx: &Cx<'_>, ring: &Ring, walk: &Walk) -> Decision {
+    fn choose(&self, cx: &Cx<'_>, walk: &Walk, is_own: bool) -> Decision {
+        let (ring, slots) = if is_own {
+            (&self.own, &self.table.own)
+        } else {
+            (&self.below, &self.table.below)
+        };
         let taken = ring.staffed().count() + self.grants.held(ring, cx.now).count();
         let has_room = taken < usize::from(cx.config().ring_size);
         let part = label_part(&walk.label, walk.level);
@@ -201,45 +259,29 @@ impl Polyring {
         if cx.config().policy == Policy::Nearest {
             return Decision::Measure;
         }
-        let weight = |position: &Position| {
-            let version = position.census.as_ref().map_or(0, |census| census.version);
-            let sent = self
-                .grants
-                .descents
-                .iter()
-                .find(|(id, at, _)| *id == position.id() && *at == version);
-            position.population() + sent.map_or(0, |(_, _, count)| *count)
-        };
-        let reachable = |position: &&Position| self.leader(cx, ring, position.id()).is_some();
+        // Ties go by coordinate, not by id: keys and the order of joins alone shape the tree.
         let salt = head(&cx.id(walk.joiner));
-        let emptiest = ring
-            .staffed()
-            .filter(reachable)
-            .min_by_key(|position| (weight(position), mix(salt ^ position.id().0)));
-        emptiest.map_or(Decision::Wait, |position| Decision::Descend {
-            position: position.id(),
+        let rank = |cell: &Cell, position| {
+            let weight = self.grants.weight(position, cx.now);
+            (weight, mix(salt ^ u64::from(cell.step().coordinate)))
+        };
+        let is_there = |link: &Link| link.is_up || link.peer == cx.me();
+        let cells = slots.cells().iter();
+        let reachable = cells.filter(|cell| slots.members(cell).iter().any(is_there));
+        let emptiest = reachable
+            .filter_map(|cell| Some((rank(cell, ring.position(cell.position)?), cell.position)))
+            .min();
+        emptiest.map_or(Decision::Wait, |(_, position)| Decision::Descend {
+            position,
             level: walk.level,
         })
     }
 
-    fn descend(&mut self, cx: &mut Cx<'_>, walk: Walk, position: PositionId, is_own: bool) {
+    fn descend(&mut self, cx: &mut Cx<'_>, walk: Walk, id: PositionId, is_own: bool) {
         let ring = if is_own { &self.own } else { &self.below };
-        let version = ring
-            .position(position)
-            .and_then(|it| it.census.as_ref())
-            .map_or(0, |census| census.version);
-        let leader = self.leader(cx, ring, position);
-        self.grants
-            .descents
-            .retain(|(id, at, _)| *id != position || *at == version);
-        match self
-            .grants
-            .descents
-            .iter_mut()
-            .find(|(id, ..)| *id == position)
-        {
-            Some((_, _, count)) => *count += 1,
-            None => self.grants.descents.push((position, version, 1)),
+        let leader = self.leader(cx, ring, id);
+        if let Some(position) = ring.position(id) {
+            self.grants.expect(position, cx.now);
         }
         match leader {
             Some(leader) if leader == cx.me() => self.decide(cx, walk, false),

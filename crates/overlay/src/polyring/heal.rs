@@ -38,7 +38,7 @@ pub(super) struct Healing {
     suspects: Vec<Suspect>,
     witnessed: Vec<Witnessed>,
     next_number: u64,
-    pub(super) election: Option<Election>,
+    pub(super) election: Option<Box<Election>>,
     pub(super) round: u32,
 }
 
@@ -81,13 +81,22 @@ impl Polyring {
     }
 
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, _loss: Loss) {
-        self.up.retain(|up| *up != peer);
-        self.is_dirty = true;
+        self.relink(peer, false);
         self.on_contact_down(cx, peer);
-        if self.record.is_some() && self.wanted_links(cx.me()).contains(&peer) {
+        if self.record.is_some() && self.links.is_wanted(peer) {
             self.suspect(cx, peer);
         } else {
-            self.held.retain(|held| *held != peer);
+            self.links.release(peer);
+            self.links.tidy();
+            self.sync.noted.drop_some();
+        }
+    }
+
+    /// Notes that the connection stands, or no more.
+    pub(super) fn relink(&mut self, peer: Peer, is_up: bool) {
+        if self.links.set_up(peer, is_up) {
+            self.news.has_relinked = true;
+            self.news.has_rerouted |= self.table.set_up(peer, is_up);
         }
     }
 
@@ -96,9 +105,7 @@ impl Polyring {
         let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else {
             return;
         };
-        if !self.held.contains(&peer) {
-            self.held.push(peer);
-        }
+        self.links.hold(peer);
         cx.out.push(Output::Open(peer));
         if let Some(known) = self
             .heal
@@ -111,7 +118,7 @@ impl Polyring {
                 return;
             }
         }
-        if self.up.is_empty() {
+        if self.links.is_cut_off() {
             self.reach_out(cx);
         }
         let mut witnesses = self.common_neighbours(peer, cx.me());
@@ -149,38 +156,21 @@ impl Polyring {
     /// Connected neighbours that are linked to the peer as well, where all is well.
     fn common_neighbours(&self, peer: Peer, me: Peer) -> Vec<Peer> {
         let mut common = Vec::new();
-        let mut add = |candidate: Peer, up: &[Peer]| {
+        let mut add = |candidate: Peer| {
             if candidate != me
                 && candidate != peer
-                && up.contains(&candidate)
+                && self.links.is_up(candidate)
                 && !common.contains(&candidate)
             {
                 common.push(candidate);
             }
         };
-        let parents = || self.above.members_of(self.own.id).map(|record| record.peer);
-        if self.own.living_record(peer).is_some() {
-            self.own
-                .living()
-                .map(|record| record.peer)
-                .chain(parents())
-                .for_each(|it| add(it, &self.up));
-        } else if self.below.living_record(peer).is_some() {
-            let mates = self
-                .own
-                .members_of(self.position_id())
-                .map(|record| record.peer);
-            self.below
-                .living()
-                .map(|record| record.peer)
-                .chain(mates)
-                .for_each(|it| add(it, &self.up));
+        if !self.own.lives(peer) && self.below.lives(peer) {
+            let mates = self.own.peers_of(self.position_id());
+            self.below.peers().chain(mates).for_each(&mut add);
         } else {
-            self.own
-                .living()
-                .map(|record| record.peer)
-                .chain(parents())
-                .for_each(|it| add(it, &self.up));
+            let parents = self.above.peers_of(self.own.id);
+            self.own.peers().chain(parents).for_each(&mut add);
         }
         common
     }
@@ -345,7 +335,7 @@ impl Polyring {
         if is_vouched || !has_passed(cx.now, suspect.since, VERDICT) {
             return;
         }
-        if self.up.is_empty() && !has_passed(cx.now, suspect.since, ALONE) {
+        if self.links.is_cut_off() && !has_passed(cx.now, suspect.since, ALONE) {
             self.reach_out(cx);
             cx.out.push(Output::Open(peer));
             cx.after(VERDICT, Timer::Suspicion(peer));
@@ -366,8 +356,7 @@ impl Polyring {
         };
         let suspect = self.heal.suspects.swap_remove(at);
         let words = accusation_words(cx.host(), &cx.id(peer), suspect.incarnation);
-        let mut by: SmallVec<[(Peer, Signature); 2]> = SmallVec::new();
-        by.push((cx.me(), cx.host().sign(&words)));
+        let mut by = vec![(cx.me(), cx.host().sign(&words))];
         by.extend(suspect.votes.into_iter().take(MAX_ACCUSERS - 1));
         by.sort_by_key(|(accuser, _)| cx.id(*accuser));
         for id in [self.own.id, self.below.id, self.above.id] {
@@ -385,7 +374,6 @@ impl Polyring {
                 ..(**record).clone()
             });
             ring.merge_member(cx.view.host, accused.clone(), cx.now);
-            self.is_dirty = true;
             // The children cannot hear it themselves; the others can.
             if id == self.own.id && self.is_leader(cx) {
                 for child in self.living_peers(&self.below, cx.me()) {

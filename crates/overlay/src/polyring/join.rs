@@ -30,7 +30,7 @@ pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
     pub(super) refuges: Vec<Peer>,
-    search: Option<Search>,
+    search: Option<Box<Search>>,
 }
 
 #[derive(Debug)]
@@ -60,12 +60,18 @@ impl Joining {
 
 impl Polyring {
     pub(super) fn start(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
+        if self.record.is_some() && !self.sync.is_beating() {
+            // Built with a place: only its timers are missing.
+            cx.after(SWEEP, Timer::Sweep);
+            self.arm_beat(cx);
+            return;
+        }
         if self.phase == Phase::Idle {
             cx.after(SWEEP, Timer::Sweep);
         }
         if self.record.is_some() {
             // It has a place. If that place is all that is left, others may know of more.
-            if self.is_alone(cx.me()) {
+            if self.is_alone() {
                 self.greet(cx, contacts);
             }
             return;
@@ -116,12 +122,12 @@ impl Polyring {
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
         let nonce = cx.random.bits();
         let contact = self.join.contacts[attempt as usize % self.join.contacts.len()];
-        self.join.search = Some(Search {
+        self.join.search = Some(Box::new(Search {
             nonce,
             attempt,
             level: 0,
             measured: Vec::new(),
-        });
+        }));
         self.send_walk(cx, contact, nonce, Heading::Inward, 0);
         cx.after(RETRY, Timer::Join(attempt));
     }
@@ -254,6 +260,8 @@ impl Polyring {
         });
         // The first rosters come from the keeper that granted the place: who grants is trusted with
         // telling who else is there. Every record is still signed by its peer.
+        self.own
+            .reserve(offer.members.len() + 1, offer.positions.len() + 1);
         for record in offer
             .members
             .into_iter()
@@ -272,6 +280,8 @@ impl Polyring {
         }
         if self.above.id != NOWHERE {
             let above = self.above.id;
+            let (members, positions) = (&offer.above_members, &offer.above_positions);
+            self.above.reserve(members.len(), positions.len());
             for record in offer
                 .above_members
                 .into_iter()

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ringweave_ids::{Signature, Time};
+use smallvec::SmallVec;
 
 use super::{
     Census, Cx, Label, Phase, Polyring, Position, PositionId, Ring, Seat, Timer, has_passed,
@@ -26,10 +27,10 @@ impl Polyring {
         let (Some(seat), true) = (self.seat(), self.phase == Phase::Placed) else {
             return;
         };
-        if !self.is_leader(cx) {
+        if self.table.has_mates && !self.is_leader(cx) {
             return;
         }
-        let mates = self.own.members_of(seat.position).count() as u32;
+        let mates = self.table.own.members_at(seat.position).len().max(1) as u32;
         let population = self
             .below
             .staffed()
@@ -68,7 +69,7 @@ impl Polyring {
             ..position.clone()
         };
         self.own.merge_position(counted.clone(), cx.now);
-        let parents = self.above.members_of(seat.ring).map(|record| record.peer);
+        let parents = self.above.peers_of(seat.ring);
         let told: Vec<_> = parents
             .chain(self.living_peers(&self.own, cx.me()))
             .collect();
@@ -84,7 +85,13 @@ impl Polyring {
 
     /// As a keeper: a coordinate given twice stays with the larger branch, else the smaller id; the
     /// others get a free one (HEALING.md, rule 8).
-    pub(super) fn relabel(&mut self, cx: &mut Cx<'_>) {
+    ///
+    /// Whether it gave one.
+    pub(super) fn relabel(&mut self, cx: &mut Cx<'_>) -> bool {
+        let mut is_relabelled = false;
+        if !(self.table.own.is_doubled || self.table.below.is_doubled) {
+            return is_relabelled;
+        }
         let keeps_own = self.own.id == PositionId::CENTER && self.keeper(cx) == Some(cx.me());
         let rings = [
             keeps_own.then_some(self.own.id),
@@ -126,21 +133,25 @@ impl Polyring {
                 ring.merge_position(relabelled, cx.now);
             }
             // One at a time: the next settling finds the next.
-            self.is_dirty = true;
+            is_relabelled = true;
         }
+        is_relabelled
     }
 
     /// Never plainly the lowest free one: the halves of a split would choose the same
     /// (HEALING.md, rule 7). The window keeps tables small.
     pub(super) fn free_coordinate(&self, cx: &Cx<'_>, ring: &Ring) -> u32 {
-        let used: Vec<u32> = ring
-            .positions()
-            .map(Position::coordinate)
-            .chain(self.grants.held(ring, cx.now).map(|grant| grant.coordinate))
-            .collect();
-        let window = 4 * u32::from(cx.config().ring_size).max(used.len() as u32);
+        let count = ring.coordinates().count() + self.grants.held(ring, cx.now).count();
+        let window = 4 * usize::from(cx.config().ring_size).max(count);
+        let granted = self.grants.held(ring, cx.now).map(|grant| grant.coordinate);
+        let mut is_used: SmallVec<[bool; 256]> = SmallVec::from_elem(false, window);
+        for coordinate in ring.coordinates().chain(granted) {
+            if let Some(is_used) = is_used.get_mut(coordinate as usize) {
+                *is_used = true;
+            }
+        }
         let salt = head(&cx.id(cx.me()));
-        let free = (0..window).filter(|coordinate| !used.contains(coordinate));
+        let free = (0..window as u32).filter(|coordinate| !is_used[*coordinate as usize]);
         free.min_by_key(|coordinate| mix(salt ^ u64::from(*coordinate)))
             .expect("the window is four times what is used")
     }

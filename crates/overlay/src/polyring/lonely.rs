@@ -15,8 +15,9 @@ const GREETED: usize = 3;
 const STRANDED: Duration = Duration::from_secs(5);
 
 impl Polyring {
-    pub(super) fn is_alone(&self, me: Peer) -> bool {
-        self.wanted_links(me).is_empty()
+    /// Whether it has no neighbours at all.
+    pub(super) fn is_alone(&self) -> bool {
+        self.links.wanted().next().is_none()
     }
 
     /// No neighbour is connected: greets a few that were lost. One without any way up and nobody
@@ -81,9 +82,11 @@ impl Polyring {
     }
 
     fn restart(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
-        for peer in std::mem::take(&mut self.held) {
-            cx.out.push(crate::Output::Close(peer));
+        for link in self.links.iter().filter(|link| link.is_held) {
+            cx.out.push(crate::Output::Close(link.peer));
         }
+        self.links.let_go();
+        self.sync.noted.drop_some();
         self.record = None;
         (self.own, self.below, self.above) =
             (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringweave_ids::{Guid, Peer, Signature};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{
     record::{Grant, Member, Position, PositionId, Visit},
@@ -151,7 +152,7 @@ pub struct Hello {
     /// The ring above its own; nothing in the center, or where it lacks it.
     pub above: Option<PositionId>,
     /// Digests of the rings it holds, at most three.
-    pub digests: Vec<(PositionId, u64)>,
+    pub digests: SmallVec<[(PositionId, u64); 3]>,
 }
 
 impl crate::Message for Message {

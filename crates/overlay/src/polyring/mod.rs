@@ -18,6 +18,7 @@ mod grants;
 mod heal;
 mod join;
 mod keep;
+mod links;
 mod lonely;
 mod message;
 mod questions;
@@ -31,12 +32,14 @@ mod takeover;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
+use smallvec::SmallVec;
 
-pub use config::{Config, Policy, PolicyError};
+pub use config::{Config, Order, Policy, PolicyError};
 pub use message::{Heading, Hello, Message, Offer, Walk};
 pub use questions::Span;
 pub use record::{
@@ -45,8 +48,13 @@ pub use record::{
 pub use ring::{Ring, Version};
 pub use route::{Direction, route};
 
-use self::record::Cx;
-use crate::{Event, Hop, Host, Input, Neighbour, Output, Overlay, Reach, Target, View};
+use self::{
+    links::{Links, Role},
+    record::Cx,
+    ring::Change,
+    table::Table,
+};
+use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
 /// One peer of a polyring.
 #[derive(Debug)]
@@ -65,21 +73,33 @@ pub struct Polyring {
     prefix: Guid,
     /// My own, derived from the prefix and my position's coordinate.
     guid: Guid,
-    /// Connections that stand, in no order.
-    up: Vec<Peer>,
-    /// Connections I hold, in no order.
-    held: Vec<Peer>,
+    links: Links,
     table: Table,
+    /// Whom a broadcast is passed to first.
+    order: Order,
     join: join::Joining,
     grants: grants::Grants,
     heal: heal::Healing,
     sync: sync::Repairs,
     counting: keep::Counting,
-    /// Whether rosters or links changed since the table was derived.
-    is_dirty: bool,
+    /// What changed since the last settling, apart from what the rosters say of themselves.
+    news: News,
 }
 
-use self::table::Table;
+/// What an input changed besides rosters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct News {
+    /// A connection stands, or stands no more.
+    has_relinked: bool,
+    /// It was a connection to a neighbour in the table.
+    has_rerouted: bool,
+    /// I sit elsewhere: all rosters are other ones.
+    has_moved: bool,
+    /// My parent's GUID is another.
+    has_new_prefix: bool,
+    /// Time has passed, for those that wait for it.
+    has_aged: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -155,15 +175,15 @@ impl Overlay for Polyring {
             above: Ring::new(NOWHERE),
             prefix: Guid::center(),
             guid: Guid::center(),
-            up: Vec::new(),
-            held: Vec::new(),
+            links: Links::default(),
             table: Table::default(),
+            order: view.config.order,
             join: join::Joining::default(),
             grants: grants::Grants::default(),
             heal: heal::Healing::default(),
             sync: sync::Repairs::default(),
             counting: keep::Counting::default(),
-            is_dirty: false,
+            news: News::default(),
         }
     }
 
@@ -228,6 +248,9 @@ impl Overlay for Polyring {
 impl Polyring {
     /// A peer with ready tables: it holds `record` in `own`, and is connected to all its neighbours.
     /// For simulations and measurements that do not begin with joins.
+    ///
+    /// It has no timers yet: a host that drives it from here on gives it `Input::Join` once, without
+    /// contacts, which asks for them and does nothing else.
     pub fn built(
         view: &View<'_, Self>,
         record: Arc<Member>,
@@ -246,14 +269,20 @@ impl Polyring {
             ..Self::new(view)
         };
         peer.record = Some(record);
-        peer.up = peer.wanted_links(view.me);
-        peer.held.clone_from(&peer.up);
+        for neighbour in peer.neighbourhood(view.me) {
+            peer.links.set_up(neighbour, true);
+            peer.links.hold(neighbour);
+        }
         peer.place();
-        peer.derive_table(view.host);
+        peer.derive_tables(view, [Change::Shape; 3]);
+        for ring in [&mut peer.own, &mut peer.below, &mut peer.above] {
+            ring.settle();
+        }
         peer
     }
 
-    /// The three rosters: of the own ring, of the ring below, of the ring above.
+    /// What this peer knows of its own ring, of the ring below its position, and of the ring above,
+    /// to which its parent belongs. Where there is no such ring, the roster is empty.
     pub fn rings(&self) -> [&Ring; 3] {
         [&self.own, &self.below, &self.above]
     }
@@ -265,7 +294,7 @@ impl Polyring {
             Message::Join(walk) => self.on_join(cx, walk),
             Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),
             Message::Offer(offer) => self.on_offer(cx, *offer),
-            Message::Hello(hello) => self.on_hello(cx, from, *hello),
+            Message::Hello(hello) => self.on_hello(cx, from, hello),
             Message::Summary { ring, versions } => self.on_summary(cx, from, ring, versions),
             Message::Records {
                 ring,
@@ -325,53 +354,73 @@ impl Polyring {
         let record = Member::signed(cx.host(), cx.me(), self.incarnation, Some(seat), proof);
         self.own.merge_member(cx.host(), record.clone(), cx.now);
         self.record = Some(record);
-        self.is_dirty = true;
+        self.news.has_moved = true;
     }
 
-    /// Derives what follows from rosters and links: GUID, connections to hold, table, duties.
+    /// Derives what follows from what changed: GUID, connections to hold, table, duties.
     fn settle(&mut self, cx: &mut Cx<'_>) {
-        if !std::mem::take(&mut self.is_dirty) || self.record.is_none() || self.phase == Phase::Left
-        {
+        if self.record.is_none() || self.phase == Phase::Left {
             return;
         }
-        self.refute(cx);
-        self.hold_links(cx);
-        self.derive_guid(cx);
-        self.relabel(cx);
-        self.derive_table(cx.host());
+        if self.own.change() == Change::Shape {
+            self.refute(cx);
+        }
+        let news = std::mem::take(&mut self.news);
+        let mut changes = [&mut self.own, &mut self.below, &mut self.above].map(Ring::settle);
+        if news.has_moved {
+            changes = [Change::Shape; 3];
+        }
+        let [own, below, _] = changes;
+        if news == News::default() && changes == [Change::Nothing; 3] {
+            return;
+        }
+        let is_reshaped = changes.contains(&Change::Shape);
+        if is_reshaped {
+            self.hold_links(cx);
+        }
+        if news.has_new_prefix || own == Change::Shape {
+            self.derive_guid(cx);
+        }
+        if is_reshaped {
+            self.derive_tables(&cx.view, changes);
+        }
+        if self.relabel(cx) {
+            let changes = [self.own.change(), self.below.change(), Change::Nothing];
+            self.derive_tables(&cx.view, changes);
+        }
         self.watch_parent(cx);
-        self.count(cx);
+        let may_lead_anew = news.has_rerouted && self.table.has_mates;
+        if own.max(below) > Change::Nothing || may_lead_anew || news.has_aged {
+            self.count(cx);
+        }
         self.serve_waiting(cx);
         if self.phase == Phase::Settling {
             self.on_ready(cx, false);
         }
-        if self.phase == Phase::Placed {
+        if self.phase == Phase::Placed && (is_reshaped || news.has_new_prefix || news.has_rerouted)
+        {
             cx.tell(Event::Changed);
         }
     }
 
     fn hold_links(&mut self, cx: &mut Cx<'_>) {
-        let wanted = self.wanted_links(cx.me());
-        let dropped: Vec<_> = self
-            .held
-            .iter()
-            .copied()
-            .filter(|peer| !wanted.contains(peer))
-            .collect();
-        for peer in dropped {
-            self.held.retain(|held| *held != peer);
+        let wanted = self.neighbourhood(cx.me());
+        while let Some(peer) = self.links.surplus() {
+            self.links.release(peer);
             self.heal.forget(peer);
+            self.sync.noted.drop_some();
             cx.out.push(Output::Close(peer));
         }
+        self.links.tidy();
         let mut is_missing = false;
+        // Who came last dials; the others only if it does not.
+        let is_new = !has_passed(cx.now, self.join.placed_at, NEW);
         for peer in wanted {
-            if self.held.contains(&peer) {
+            if self.links.is_held(peer) {
                 continue;
             }
-            // Who came last dials; the others only if it does not.
-            let is_new = !has_passed(cx.now, self.join.placed_at, NEW);
             if is_new || self.is_up(peer) {
-                self.held.push(peer);
+                self.links.hold(peer);
                 cx.out.push(Output::Open(peer));
                 if self.is_up(peer) {
                     // Connected for another reason, so that no `Up` will follow.
@@ -386,16 +435,14 @@ impl Polyring {
         }
     }
 
-    /// Own ring, child ring, and the members of the parent position.
-    fn wanted_links(&self, me: Peer) -> Vec<Peer> {
-        let mut wanted: Vec<Peer> = Vec::new();
-        let parents = self.above.members_of(self.own.id);
-        for record in self.own.living().chain(parents).chain(self.below.living()) {
-            if record.peer != me && !wanted.contains(&record.peer) {
-                wanted.push(record.peer);
-            }
-        }
-        wanted
+    /// The neighbours: own ring, members of the parent position, child ring. Links know them anew.
+    fn neighbourhood(&mut self, me: Peer) -> SmallVec<[Peer; 80]> {
+        let siblings = self.own.peers().map(|peer| (peer, Role::Sibling));
+        let parents = self.above.peers_of(self.own.id);
+        let parents = parents.map(|peer| (peer, Role::Parent));
+        let children = self.below.peers().map(|peer| (peer, Role::Child));
+        let neighbours = siblings.chain(parents).chain(children);
+        self.links.want(neighbours.filter(|(peer, _)| *peer != me))
     }
 
     fn derive_guid(&mut self, cx: &mut Cx<'_>) {
@@ -425,15 +472,20 @@ impl Polyring {
         is_other
     }
 
-    fn derive_table(&mut self, host: &dyn Host) {
-        let is_up = |peer| self.up.contains(&peer);
-        let parent = self.prefix.steps().last().copied().unwrap_or_default();
-        self.table = Table {
-            mine: self.position_id(),
-            own: table::Slots::new(&self.own, host, is_up),
-            below: table::Slots::new(&self.below, host, is_up),
-            parent: table::Cell::new(&self.above, self.own.id, parent, host, is_up),
-        };
+    /// Derives the tables anew, as far as their rings have other shapes.
+    fn derive_tables(&mut self, view: &View<'_, Self>, [own, below, above]: [Change; 3]) {
+        let is_up = |peer| self.links.is_up(peer);
+        self.table.mine = self.position_id();
+        if own == Change::Shape {
+            self.table.own.derive(&self.own, view.host, is_up);
+            self.table.has_mates = self.table.own.members_at(self.table.mine).len() > 1;
+        }
+        if below == Change::Shape {
+            self.table.below.derive(&self.below, view.host, is_up);
+        }
+        if above == Change::Shape {
+            self.table.parent = table::members_of(&self.above, self.own.id, view.host, is_up);
+        }
     }
 
     /// A newcomer is ready once its neighbours are connected, or have had their time.
@@ -441,10 +493,10 @@ impl Polyring {
         if self.phase != Phase::Settling {
             return;
         }
-        let wanted = self.wanted_links(cx.me());
-        let linked = wanted.iter().filter(|peer| self.is_up(**peer)).count();
+        let wanted = self.links.wanted().count();
+        let linked = self.links.wanted().filter(|link| link.is_up).count();
         let waited = cx.now.since(self.join.placed_at);
-        let is_complete = linked == wanted.len();
+        let is_complete = linked == wanted;
         if !is_complete && !(is_late && (linked > 0 || waited >= SETTLE_ALONE)) {
             if is_late {
                 cx.after(SETTLE, Timer::Ready);
@@ -462,7 +514,7 @@ impl Polyring {
         if self.record.is_some() {
             self.incarnation += 1;
             let record = Member::signed(cx.host(), cx.me(), self.incarnation, None, Proof::None);
-            let parents = self.above.members_of(self.own.id).map(|member| member.peer);
+            let parents = self.above.peers_of(self.own.id);
             let told: Vec<_> = parents
                 .chain(self.living_peers(&self.own, cx.me()))
                 .collect();
@@ -484,7 +536,7 @@ impl Polyring {
         }
         self.grants.sweep(cx.now);
         self.forget_unused(cx);
-        self.is_dirty = true;
+        self.news.has_aged = true;
         cx.after(SWEEP, Timer::Sweep);
     }
 
@@ -502,21 +554,24 @@ impl Polyring {
     }
 
     fn is_up(&self, peer: Peer) -> bool {
-        self.up.contains(&peer)
+        self.links.is_up(peer)
     }
 
     fn living_peers(&self, ring: &Ring, me: Peer) -> Vec<Peer> {
-        ring.living()
-            .map(|record| record.peer)
-            .filter(|peer| *peer != me)
-            .collect()
+        ring.peers().filter(|peer| *peer != me).collect()
     }
 
     /// The longest-granted member of a position that is me or connected.
     fn leader(&self, cx: &Cx<'_>, ring: &Ring, position: PositionId) -> Option<Peer> {
+        let is_there = |peer: &Peer| *peer == cx.me() || self.is_up(*peer);
+        let mut there = ring.peers_of(position).filter(is_there);
+        let (first, second) = (there.next()?, there.next());
+        if second.is_none() {
+            return Some(first);
+        }
         let reachable = ring
             .members_of(position)
-            .filter(|record| record.peer == cx.me() || self.is_up(record.peer));
+            .filter(|record| is_there(&record.peer));
         reachable
             .min_by_key(|record| (record.sequence(), cx.id(record.peer)))
             .map(|record| record.peer)
@@ -532,11 +587,10 @@ impl Polyring {
         if self.own.id != PositionId::CENTER {
             return self.leader(cx, &self.above, self.own.id);
         }
-        let mut staffed: Vec<_> = self.own.staffed().collect();
-        staffed.sort_by_key(|position| (position.coordinate(), position.id()));
-        staffed
-            .into_iter()
-            .find_map(|position| self.leader(cx, &self.own, position.id()))
+        let mut labels: SmallVec<[_; 64]> = self.own.labels().collect();
+        labels.sort_unstable_by_key(|(position, coordinate)| (*coordinate, *position));
+        let mut positions = labels.into_iter().map(|(position, _)| position);
+        positions.find_map(|position| self.leader(cx, &self.own, position))
     }
 }
 

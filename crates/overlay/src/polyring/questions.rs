@@ -4,10 +4,10 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Step};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Polyring,
+    Order, Polyring,
     ring::mix,
     route::{Direction, route},
-    table::{Cell, Slots},
+    table::{Cell, Link, Slots, pick},
 };
 use crate::{Hop, Neighbour, Reach, Target, View};
 
@@ -54,11 +54,10 @@ impl Polyring {
     ) -> Hop<Guid> {
         match route(&self.guid, to) {
             Direction::Here => self.here(view, wanted),
-            Direction::Parent => self
-                .table
-                .parent
-                .pick(self.wanted(view, wanted, &self.table.parent), flow)
-                .map_or(Hop::Cut, Hop::To),
+            Direction::Parent => {
+                let members = &self.table.parent;
+                pick(members, self.wanted(view, wanted, members), flow).map_or(Hop::Cut, Hop::To)
+            }
             Direction::Sibling(step) => self.across(view, &self.table.own, step, to, wanted, flow),
             Direction::Child(step) => self.across(view, &self.table.below, step, to, wanted, flow),
         }
@@ -97,11 +96,11 @@ impl Polyring {
         let Some(cell) = slots.find(step) else {
             return Hop::Nobody;
         };
-        if cell.step.coordinate != step.coordinate || cell.position == self.table.mine {
+        if cell.step().coordinate != step.coordinate || cell.position == self.table.mine {
             return self.relabelled(view, slots, cell, to, wanted, flow);
         }
-        cell.pick(self.wanted(view, wanted, cell), flow)
-            .map_or(Hop::Cut, Hop::To)
+        let members = slots.members(cell);
+        pick(members, self.wanted(view, wanted, members), flow).map_or(Hop::Cut, Hop::To)
     }
 
     /// The tag names a position that has another coordinate by now.
@@ -118,7 +117,7 @@ impl Polyring {
         let is_own = std::ptr::eq(slots, &self.table.own);
         let level = self.guid.depth() - usize::from(is_own);
         let mut corrected = to.clone();
-        corrected.steps_mut()[level] = cell.step;
+        corrected.steps_mut()[level] = cell.step();
         if cell.position == self.table.mine {
             return match route(&self.guid, &corrected) {
                 Direction::Child(below) => {
@@ -127,13 +126,19 @@ impl Polyring {
                 _ => self.here(view, wanted),
             };
         }
-        cell.pick(self.wanted(view, wanted, cell), flow)
+        let members = slots.members(cell);
+        pick(members, self.wanted(view, wanted, members), flow)
             .map_or(Hop::Cut, |peer| Hop::Corrected(peer, corrected))
     }
 
     /// The wanted peer's handle, where the position has several members to choose from.
-    fn wanted(&self, view: &View<'_, Self>, wanted: Option<&PeerId>, cell: &Cell) -> Option<Peer> {
-        if cell.members.len() < 2 {
+    fn wanted(
+        &self,
+        view: &View<'_, Self>,
+        wanted: Option<&PeerId>,
+        members: &[Link],
+    ) -> Option<Peer> {
+        if members.len() < 2 {
             None
         } else {
             wanted.and_then(|id| view.host.peer(id))
@@ -160,15 +165,16 @@ impl Polyring {
         match rank(home, key).nth(usize::from(choice)) {
             None => Hop::Nobody,
             Some(cell) if cell.position == self.table.mine => Hop::Arrived,
-            Some(cell) => cell.pick(None, flow).map_or(Hop::Cut, Hop::To),
+            Some(cell) => pick(home.members(cell), None, flow).map_or(Hop::Cut, Hop::To),
         }
     }
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
-        let others = rank(&self.table.own, key).filter(|cell| cell.position != self.table.mine);
+        let own = &self.table.own;
+        let others = rank(own, key).filter(|cell| cell.position != self.table.mine);
         found.extend(
             others
-                .filter_map(|cell| cell.pick(None, key.head()))
+                .filter_map(|cell| pick(own.members(cell), None, key.head()))
                 .take(n),
         );
     }
@@ -196,38 +202,36 @@ impl Polyring {
         }
     }
 
-    /// Inward before sideways before outward; one member of each position, which hands it to its
-    /// co-members.
+    /// Inward before sideways (or after, as configured) before outward; one member of each
+    /// position, which hands it to its co-members.
     pub(super) fn copies(&self, span: &Span, flow: u64, copies: &mut Vec<(Peer, Span)>) {
         if *span == Span::Here {
             return;
         }
-        if matches!(span, Span::All | Span::Inward) {
+        let across = |slots: &Slots, copies: &mut Vec<(Peer, Span)>| {
+            let others = slots.cells().iter();
             copies.extend(
-                self.table
-                    .parent
-                    .pick(None, flow)
-                    .map(|peer| (peer, Span::Inward)),
-            );
-            let siblings = self
-                .table
-                .own
-                .cells()
-                .iter()
-                .filter(|cell| cell.position != self.table.mine);
-            copies.extend(
-                siblings
-                    .filter_map(|cell| cell.pick(None, flow))
+                others
+                    .filter(|cell| cell.position != self.table.mine)
+                    .filter_map(|cell| pick(slots.members(cell), None, flow))
                     .map(|peer| (peer, Span::Outward)),
             );
+        };
+        if matches!(span, Span::All | Span::Inward) {
+            let parent = pick(&self.table.parent, None, flow).map(|peer| (peer, Span::Inward));
+            match self.order {
+                Order::Inward => {
+                    copies.extend(parent);
+                    across(&self.table.own, copies);
+                }
+                Order::Sideways => {
+                    across(&self.table.own, copies);
+                    copies.extend(parent);
+                }
+            }
         }
         if matches!(span, Span::All | Span::Outward) {
-            let children = self.table.below.cells().iter();
-            copies.extend(
-                children
-                    .filter_map(|cell| cell.pick(None, flow))
-                    .map(|peer| (peer, Span::Outward)),
-            );
+            across(&self.table.below, copies);
         }
         copies.extend(
             self.co_members()
@@ -238,23 +242,22 @@ impl Polyring {
 
     pub(super) fn place_of(&self, view: &View<'_, Self>, id: &PeerId) -> Option<Guid> {
         let peer = view.host.peer(id)?;
-        let holds = |cell: &&Cell| cell.members.iter().any(|link| link.peer == peer);
-        if let Some(cell) = self.table.own.cells().iter().find(holds) {
-            return Some(self.prefix.child(cell.step));
+        let holds = |members: &[Link]| members.iter().any(|link| link.peer == peer);
+        for (slots, parent) in [
+            (&self.table.own, &self.prefix),
+            (&self.table.below, &self.guid),
+        ] {
+            let mut cells = slots.cells().iter();
+            if let Some(cell) = cells.find(|cell| holds(slots.members(cell))) {
+                return Some(parent.child(cell.step()));
+            }
         }
-        if let Some(cell) = self.table.below.cells().iter().find(holds) {
-            return Some(self.guid.child(cell.step));
-        }
-        holds(&&self.table.parent).then(|| self.prefix.clone())
+        holds(&self.table.parent).then(|| self.prefix.clone())
     }
 
     pub(super) fn list(&self, found: &mut Vec<Neighbour<Guid>>) {
-        let mut push = |cell: &Cell, address: &Guid, role| {
-            for link in cell
-                .members
-                .iter()
-                .filter(|link| Some(link.peer) != self.me())
-            {
+        let mut push = |members: &[Link], address: &Guid, role| {
+            for link in members.iter().filter(|link| Some(link.peer) != self.me()) {
                 let (peer, address, linked) = (link.peer, address.clone(), link.is_up);
                 found.push(Neighbour {
                     peer,
@@ -265,27 +268,22 @@ impl Polyring {
             }
         };
         push(&self.table.parent, &self.prefix, "parent");
-        for cell in self.table.own.cells() {
+        let (own, below) = (&self.table.own, &self.table.below);
+        for cell in own.cells() {
             let role = if cell.position == self.table.mine {
                 "co-member"
             } else {
                 "sibling"
             };
-            push(cell, &self.prefix.child(cell.step), role);
+            push(own.members(cell), &self.prefix.child(cell.step()), role);
         }
-        for cell in self.table.below.cells() {
-            push(cell, &self.guid.child(cell.step), "child");
+        for cell in below.cells() {
+            push(below.members(cell), &self.guid.child(cell.step()), "child");
         }
     }
 
-    fn co_members(&self) -> impl Iterator<Item = &super::table::Link> {
-        let mine = self
-            .table
-            .own
-            .cells()
-            .iter()
-            .filter(|cell| cell.position == self.table.mine);
-        mine.flat_map(|cell| &cell.members)
+    fn co_members(&self) -> impl Iterator<Item = &Link> {
+        self.table.own.members_at(self.table.mine).iter()
     }
 }
 

@@ -10,10 +10,10 @@
 
 use std::sync::Arc;
 
-use ringweave_ids::{Peer, PeerId, Signature, wire};
+use ringweave_ids::{Peer, PeerId, Signature};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
+use super::words::Words;
 use crate::{Host, polyring::Polyring};
 
 /// The permanent id of a position, and of the ring below it. 0 is the center.
@@ -150,7 +150,7 @@ pub struct Census {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accusation {
     /// Who says so, in order of PeerId, at most [`MAX_ACCUSERS`].
-    pub by: SmallVec<[(Peer, Signature); 2]>,
+    pub by: Vec<(Peer, Signature)>,
 }
 
 /// Two observers, where there are two (DESIGN.md, decision 10).
@@ -233,9 +233,14 @@ impl Member {
         self.accusation.is_none() && self.seat.is_some_and(|seat| seat.ring == ring)
     }
 
+    /// Whether it replaces `other`, a record of the same peer.
+    pub fn outranks(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        !Arc::ptr_eq(self, other) && self.rank() > other.rank()
+    }
+
     /// What decides between two records of one peer: the larger wins. It covers all that is signed,
     /// so that two records of one rank are one record.
-    pub fn rank(&self) -> impl PartialOrd + use<'_> {
+    fn rank(&self) -> impl PartialOrd + use<'_> {
         let accuser = |at: usize| {
             self.accusation
                 .as_ref()
@@ -275,19 +280,15 @@ impl Grant {
             }
     }
 
-    fn words(&self, host: &dyn Host) -> Vec<u8> {
-        let keeper = self.by.map(|keeper| host.id(keeper));
-        wire::to_vec(&(
-            "grant",
-            host.network(),
-            host.id(self.peer),
-            self.seat,
-            self.coordinate,
-            &self.branch,
-            self.sequence,
-            self.nonce,
-            keeper,
-        ))
+    fn words(&self, host: &dyn Host) -> Words {
+        Words::of("grant", host, |words| {
+            words.raw(host.id(self.peer).as_bytes()).seat(self.seat);
+            words.number(u64::from(self.coordinate)).text(&self.branch);
+            words.number(self.sequence).number(self.nonce);
+            words.maybe(self.by, |words, keeper| {
+                words.raw(host.id(keeper).as_bytes())
+            });
+        })
     }
 }
 
@@ -303,14 +304,11 @@ impl Label {
         host.verify(&host.id(self.by), &self.words(host), &self.signature)
     }
 
-    fn words(&self, host: &dyn Host) -> Vec<u8> {
-        wire::to_vec(&(
-            "label",
-            host.network(),
-            self.seat,
-            self.coordinate,
-            self.version,
-        ))
+    fn words(&self, host: &dyn Host) -> Words {
+        Words::of("label", host, |words| {
+            words.seat(self.seat).number(u64::from(self.coordinate));
+            words.number(u64::from(self.version));
+        })
     }
 }
 
@@ -326,34 +324,38 @@ impl Census {
         host.verify(&host.id(self.by), &self.words(host), &self.signature)
     }
 
-    fn words(&self, host: &dyn Host) -> Vec<u8> {
-        wire::to_vec(&(
-            "census",
-            host.network(),
-            self.seat,
-            self.population,
-            self.version,
-        ))
+    fn words(&self, host: &dyn Host) -> Words {
+        Words::of("census", host, |words| {
+            words.seat(self.seat).number(u64::from(self.population));
+            words.number(self.version);
+        })
     }
 }
 
 /// What an accuser signs.
-pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Vec<u8> {
-    wire::to_vec(&("dead", host.network(), suspect, incarnation))
+pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u64) -> Words {
+    Words::of("dead", host, |words| {
+        words.raw(suspect.as_bytes()).number(incarnation);
+    })
 }
 
 /// What a voter signs.
-pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Vec<u8> {
-    wire::to_vec(&("takeover", host.network(), position, candidate))
+pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Words {
+    Words::of("takeover", host, |words| {
+        words.number(position.0).raw(candidate.as_bytes());
+    })
 }
 
-fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Vec<u8> {
+fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Words {
     let claim = match proof {
-        Proof::Grant(grant) => Some(grant.signature),
-        Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| *signature),
+        Proof::Grant(grant) => Some(&grant.signature),
+        Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| signature),
         Proof::None => None,
     };
-    wire::to_vec(&("member", host.network(), incarnation, seat, claim))
+    Words::of("member", host, |words| {
+        words.number(incarnation).maybe(seat, Words::seat);
+        words.maybe(claim, |words, claim| words.raw(&claim.0));
+    })
 }
 
 impl Member {

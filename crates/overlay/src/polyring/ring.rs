@@ -4,7 +4,7 @@
 //! For each peer the record of the highest rank wins; for each position the largest label and the
 //! largest census. Nothing is taken back: death and departure are records, too, which age away.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, PeerId, Time};
 use serde::{Deserialize, Serialize};
@@ -20,28 +20,77 @@ pub(super) const TOMBSTONE: Duration = Duration::from_secs(120);
 pub(super) const REST: Duration = Duration::from_secs(60);
 
 /// What one peer knows of one ring.
+///
+/// What is asked often is kept beside the records in plain fields, so that no question about the
+/// whole ring follows a pointer or asks the host.
 #[derive(Clone, Debug)]
 pub struct Ring {
     /// The ring: the id of its parent position.
     pub id: PositionId,
-    /// By PeerId.
-    members: Vec<Entry>,
+    /// Whose records are held: parallel to `entries`, apart from them because it is searched most.
+    known: Vec<Known>,
+    /// By the head of the PeerId, then by PeerId.
+    entries: Vec<Entry>,
     /// By id.
-    positions: Vec<Place>,
+    places: Vec<Place>,
+    /// The sum of the hashes of the living part.
+    digest: u64,
+    change: Change,
+    /// Whether a record was replaced or dropped that may have named handles of its own.
+    has_dropped: bool,
+}
+
+/// What has become of a roster since its holder last looked, from least to most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    Nothing,
+    /// Counts, or words about peers that do not live here.
+    Words,
+    /// Who lives where, or a coordinate.
+    Shape,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    peer: Peer,
+    /// Since when it does not live here; nothing while it does.
+    gone: Option<Second>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    peer: Peer,
     record: Arc<Member>,
-    since: Time,
+    /// Of the PeerId.
+    head: u64,
+    /// Where it lives, if it lives here.
+    position: PositionId,
 }
 
 #[derive(Clone, Debug)]
 struct Place {
     position: Position,
-    /// When it last had a living member.
-    lived: Time,
+    id: PositionId,
+    coordinate: u32,
+    /// Since when it has no living member; nothing while it has.
+    vacant: Option<Second>,
+}
+
+/// A moment in whole seconds from 1, half as long as a [`Time`] and never zero.
+#[derive(Clone, Copy, Debug)]
+struct Second(NonZeroU32);
+
+impl Second {
+    fn of(time: Time) -> Self {
+        let seconds = u32::try_from(time.as_micros() / 1_000_000).unwrap_or(u32::MAX - 1);
+        Self(NonZeroU32::MIN.saturating_add(seconds))
+    }
+
+    /// How long ago it was, to the second below.
+    fn age(self, now: Time) -> Duration {
+        Duration::from_secs(u64::from(
+            Self::of(now).0.get().saturating_sub(self.0.get()),
+        ))
+    }
 }
 
 /// Which record of a peer somebody holds: enough to see who lacks what.
@@ -60,93 +109,154 @@ impl Ring {
     pub fn new(id: PositionId) -> Self {
         Self {
             id,
-            members: Vec::new(),
-            positions: Vec::new(),
+            known: Vec::new(),
+            entries: Vec::new(),
+            places: Vec::new(),
+            digest: 0,
+            change: Change::Shape,
+            has_dropped: false,
         }
     }
 
-    /// Every record held, the dead and departed included, by PeerId.
+    /// Every record held, the dead and departed included, in an order of their PeerIds.
     pub fn records(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.members.iter().map(|entry| &entry.record)
+        self.entries.iter().map(|entry| &entry.record)
     }
 
-    /// The living members, by PeerId.
+    /// The living members, in an order of their PeerIds.
     pub fn living(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.records().filter(|record| record.lives_in(self.id))
+        self.inhabitants().map(|(_, entry)| &entry.record)
     }
 
-    /// The living members of a position, by PeerId.
+    /// The living members of a position, in an order of their PeerIds.
     pub fn members_of(&self, position: PositionId) -> impl Iterator<Item = &Arc<Member>> {
-        self.living()
-            .filter(move |record| record.seat.is_some_and(|seat| seat.position == position))
+        self.inhabitants()
+            .filter(move |(_, entry)| entry.position == position)
+            .map(|(_, entry)| &entry.record)
     }
 
     /// Every position held, by id.
     pub fn positions(&self) -> impl Iterator<Item = &Position> {
-        self.positions.iter().map(|place| &place.position)
+        self.places.iter().map(|place| &place.position)
     }
 
     /// The position of this id.
     pub fn position(&self, id: PositionId) -> Option<&Position> {
-        self.find_position(id)
-            .ok()
-            .map(|at| &self.positions[at].position)
+        self.find_place(id).ok().map(|at| &self.places[at].position)
     }
 
     /// The positions that somebody holds, by id.
     pub fn staffed(&self) -> impl Iterator<Item = &Position> {
-        self.positions()
-            .filter(|position| self.members_of(position.id()).next().is_some())
+        self.staffed_places().map(|place| &place.position)
     }
 
     /// The record of a peer.
     pub fn record(&self, peer: Peer) -> Option<&Arc<Member>> {
-        self.members
-            .iter()
-            .find(|entry| entry.peer == peer)
-            .map(|entry| &entry.record)
+        self.find(peer).map(|at| &self.entries[at].record)
     }
 
     /// The record of a peer, if it lives in this ring.
     pub fn living_record(&self, peer: Peer) -> Option<&Arc<Member>> {
-        self.record(peer).filter(|record| record.lives_in(self.id))
+        self.find(peer)
+            .filter(|at| self.known[*at].gone.is_none())
+            .map(|at| &self.entries[at].record)
+    }
+
+    /// Whether a record of the peer is held.
+    pub(super) fn has(&self, peer: Peer) -> bool {
+        self.find(peer).is_some()
+    }
+
+    /// Whether the peer lives in this ring.
+    pub(super) fn lives(&self, peer: Peer) -> bool {
+        self.find(peer)
+            .is_some_and(|at| self.known[at].gone.is_none())
+    }
+
+    /// The living members' handles, in the order of [`living`](Self::living).
+    pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
+        let living = self.known.iter().filter(|known| known.gone.is_none());
+        living.map(|known| known.peer)
+    }
+
+    /// The handles of a position's living members, in the order of [`living`](Self::living).
+    pub(super) fn peers_of(&self, position: PositionId) -> impl Iterator<Item = Peer> {
+        self.inhabitants()
+            .filter(move |(_, entry)| entry.position == position)
+            .map(|(known, _)| known.peer)
+    }
+
+    /// Who lives where, in the order of [`living`](Self::living).
+    pub(super) fn homes(&self) -> impl Iterator<Item = (PositionId, Peer)> {
+        self.inhabitants()
+            .map(|(known, entry)| (entry.position, known.peer))
+    }
+
+    /// The coordinates of the positions that somebody holds, by position id.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (PositionId, u32)> {
+        self.staffed_places()
+            .map(|place| (place.id, place.coordinate))
+    }
+
+    /// The coordinates of all positions, the vacant ones' included.
+    pub(super) fn coordinates(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().map(|place| place.coordinate)
+    }
+
+    /// Makes room for a roster of known size, and no more.
+    pub(super) fn reserve(&mut self, members: usize, positions: usize) {
+        self.known.reserve_exact(members);
+        self.entries.reserve_exact(members);
+        self.places.reserve_exact(positions);
     }
 
     /// Joins one record in; whether it changed anything. The caller has verified it.
     pub fn merge_member(&mut self, host: &dyn Host, record: Arc<Member>, now: Time) -> bool {
-        let id = host.id(record.peer);
-        match self
-            .members
-            .binary_search_by_key(&id, |entry| host.id(entry.peer))
-        {
-            Ok(at) => {
-                let entry = &mut self.members[at];
-                if entry.record.rank() >= record.rank() {
+        let at = match self.find(record.peer) {
+            Some(at) => {
+                if !record.outranks(&self.entries[at].record) {
                     return false;
                 }
-                entry.since = now;
-                entry.record = record;
+                self.move_out(at, now);
+                self.has_dropped = true;
+                self.entries[at].record = record;
+                at
             }
-            Err(at) => {
-                self.members.insert(
-                    at,
-                    Entry {
-                        peer: record.peer,
-                        record,
-                        since: now,
-                    },
-                );
+            None => {
+                let id = host.id(record.peer);
+                let head = head(&id);
+                let order = |entry: &Entry| {
+                    let by_head = entry.head.cmp(&head);
+                    by_head.then_with(|| host.id(entry.record.peer).cmp(&id))
+                };
+                let at = self.entries.binary_search_by(order).unwrap_or_else(|at| at);
+                let (peer, gone) = (record.peer, Some(Second::of(now)));
+                let position = PositionId::CENTER;
+                insert(&mut self.known, at, Known { peer, gone });
+                let entry = Entry {
+                    record,
+                    head,
+                    position,
+                };
+                insert(&mut self.entries, at, entry);
+                self.change = self.change.max(Change::Words);
+                at
             }
-        }
+        };
+        self.move_in(at);
         true
     }
 
     /// Joins one position in; whether it changed anything. The caller has verified it.
     pub fn merge_position(&mut self, position: Position, now: Time) -> bool {
-        match self.find_position(position.id()) {
+        let id = position.id();
+        match self.find_place(id) {
             Ok(at) => {
-                let mine = &mut self.positions[at].position;
-                let is_founder_other = position.grant.signature.0 < mine.grant.signature.0;
+                let place = &mut self.places[at];
+                let before = place.word();
+                let mine = &mut place.position;
+                let is_founder_other = !Arc::ptr_eq(&position.grant, &mine.grant)
+                    && position.grant.signature.0 < mine.grant.signature.0;
                 if is_founder_other {
                     mine.grant = position.grant;
                 }
@@ -156,18 +266,33 @@ impl Ring {
                 }
                 let is_recounted = larger(&mine.census, &position.census, census_rank);
                 if is_recounted {
+                    let by = |census: &Option<Arc<Census>>| census.as_ref().map(|it| it.by);
+                    self.has_dropped |=
+                        mine.census.is_some() && by(&mine.census) != by(&position.census);
                     mine.census = position.census;
+                }
+                self.has_dropped |= is_founder_other || is_relabelled;
+                if is_founder_other || is_relabelled {
+                    place.coordinate = place.position.coordinate();
+                    let change = place.word().wrapping_sub(before);
+                    self.digest = self.digest.wrapping_add(change);
+                    self.change = Change::Shape;
+                } else if is_recounted {
+                    self.change = self.change.max(Change::Words);
                 }
                 is_founder_other || is_relabelled || is_recounted
             }
             Err(at) => {
-                self.positions.insert(
-                    at,
-                    Place {
-                        position,
-                        lived: now,
-                    },
-                );
+                let is_held = self.peers_of(id).next().is_some();
+                let place = Place {
+                    coordinate: position.coordinate(),
+                    position,
+                    id,
+                    vacant: (!is_held).then(|| Second::of(now)),
+                };
+                self.digest = self.digest.wrapping_add(place.word());
+                insert(&mut self.places, at, place);
+                self.change = Change::Shape;
                 true
             }
         }
@@ -175,59 +300,149 @@ impl Ring {
 
     /// Drops what has aged: records of the gone, and positions that nobody took over.
     pub fn sweep(&mut self, now: Time) {
-        let id = self.id;
-        self.members
-            .retain(|entry| entry.record.lives_in(id) || now.since(entry.since) < TOMBSTONE);
-        let members = &self.members;
-        let lives = |position: PositionId| {
-            let holds = |entry: &Entry| {
-                entry
-                    .record
-                    .seat
-                    .is_some_and(|seat| seat.position == position)
-            };
-            members
-                .iter()
-                .any(|entry| entry.record.lives_in(id) && holds(entry))
-        };
-        for place in &mut self.positions {
-            if lives(place.position.id()) {
-                place.lived = now;
-            }
+        let is_aged = |since: Option<Second>, limit| since.is_some_and(|it| it.age(now) >= limit);
+        if self.known.iter().any(|it| is_aged(it.gone, TOMBSTONE)) {
+            let mut known = self.known.iter();
+            self.entries
+                .retain(|_| known.next().is_some_and(|it| !is_aged(it.gone, TOMBSTONE)));
+            self.known.retain(|it| !is_aged(it.gone, TOMBSTONE));
+            self.has_dropped = true;
+            self.change = self.change.max(Change::Words);
         }
-        self.positions.retain(|place| now.since(place.lived) < REST);
+        let before = self.places.len();
+        self.places.retain(|place| !is_aged(place.vacant, REST));
+        if self.places.len() < before {
+            self.has_dropped = true;
+            self.change = self.change.max(Change::Words);
+        }
     }
 
     /// A hash of the living part: equal rosters, equal hashes.
-    pub fn digest(&self, host: &dyn Host) -> u64 {
-        let mut sum = 0_u64;
-        for record in self.living() {
-            let position = record.seat.map_or(0, |seat| seat.position.0);
-            sum = sum.wrapping_add(mix(
-                head(&host.id(record.peer)) ^ mix(record.incarnation ^ mix(position))
-            ));
-            if let Some(place) = record.seat.and_then(|seat| self.position(seat.position)) {
-                sum ^= mix(u64::from(place.coordinate()) << 32
-                    | u64::from(place.version()) ^ mix(position));
-            }
-        }
-        sum
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
-    /// What is held, the dead and departed included, by PeerId.
-    pub fn versions(&self, host: &dyn Host) -> Vec<Version> {
-        let version = |record: &Arc<Member>| Version {
-            head: head(&host.id(record.peer)),
-            incarnation: record.incarnation,
-            is_accused: record.accusation.is_some(),
+    /// What is held, the dead and departed included, by head.
+    pub fn versions(&self) -> Vec<Version> {
+        let version = |entry: &Entry| Version {
+            head: entry.head,
+            incarnation: entry.record.incarnation,
+            is_accused: entry.record.accusation.is_some(),
         };
-        self.records().map(version).collect()
+        self.entries.iter().map(version).collect()
     }
 
-    fn find_position(&self, id: PositionId) -> Result<usize, usize> {
-        self.positions
-            .binary_search_by_key(&id, |place| place.position.id())
+    /// The records of these peers, named by head, smallest first.
+    pub(super) fn pick<'a>(&'a self, heads: &'a [u64]) -> impl Iterator<Item = &'a Arc<Member>> {
+        debug_assert!(heads.is_sorted());
+        let is_picked = |entry: &&Entry| heads.binary_search(&entry.head).is_ok();
+        self.entries
+            .iter()
+            .filter(is_picked)
+            .map(|entry| &entry.record)
     }
+
+    /// What has become of it since [`settle`](Self::settle).
+    pub(super) fn change(&self) -> Change {
+        self.change
+    }
+
+    /// Its holder has looked.
+    pub(super) fn settle(&mut self) -> Change {
+        std::mem::replace(&mut self.change, Change::Nothing)
+    }
+
+    /// Whether a record was replaced or dropped since this was last asked.
+    pub(super) fn take_dropped(&mut self) -> bool {
+        std::mem::take(&mut self.has_dropped)
+    }
+
+    fn inhabitants(&self) -> impl Iterator<Item = (&Known, &Entry)> {
+        self.known
+            .iter()
+            .zip(&self.entries)
+            .filter(|(known, _)| known.gone.is_none())
+    }
+
+    fn staffed_places(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|place| place.vacant.is_none())
+    }
+
+    fn find(&self, peer: Peer) -> Option<usize> {
+        self.known.iter().position(|known| known.peer == peer)
+    }
+
+    fn find_place(&self, id: PositionId) -> Result<usize, usize> {
+        self.places.binary_search_by_key(&id, |place| place.id)
+    }
+
+    /// The record at `at` was written anew: its peer lives where it says, if it lives here.
+    fn move_in(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        if !entry.record.lives_in(self.id) {
+            return;
+        }
+        let Some(seat) = entry.record.seat else {
+            return;
+        };
+        entry.position = seat.position;
+        self.digest = self.digest.wrapping_add(entry.word());
+        self.known[at].gone = None;
+        self.change = Change::Shape;
+        if let Ok(place) = self.find_place(seat.position) {
+            let place = &mut self.places[place];
+            let before = place.word();
+            place.vacant = None;
+            let change = place.word().wrapping_sub(before);
+            self.digest = self.digest.wrapping_add(change);
+        }
+    }
+
+    /// The record at `at` is about to be replaced.
+    fn move_out(&mut self, at: usize, now: Time) {
+        let is_gone = self.known[at].gone.replace(Second::of(now)).is_some();
+        if is_gone {
+            self.change = self.change.max(Change::Words);
+            return;
+        }
+        self.change = Change::Shape;
+        let entry = &self.entries[at];
+        self.digest = self.digest.wrapping_sub(entry.word());
+        let position = entry.position;
+        if self.peers_of(position).next().is_none()
+            && let Ok(place) = self.find_place(position)
+        {
+            let place = &mut self.places[place];
+            self.digest = self.digest.wrapping_sub(place.word());
+            place.vacant = Some(Second::of(now));
+        }
+    }
+}
+
+impl Entry {
+    /// What a living member adds to the digest.
+    fn word(&self) -> u64 {
+        mix(self.head ^ mix(self.record.incarnation ^ mix(self.position.0)))
+    }
+}
+
+impl Place {
+    /// What it adds to the digest; nothing while it is vacant.
+    fn word(&self) -> u64 {
+        if self.vacant.is_some() {
+            return 0;
+        }
+        let version = u64::from(self.position.version());
+        mix(u64::from(self.coordinate) << 32 | version ^ mix(self.id.0))
+    }
+}
+
+/// Inserts, growing by an eighth: rosters linger, so that room to spare would, too.
+fn insert<T>(items: &mut Vec<T>, at: usize, item: T) {
+    if items.len() == items.capacity() {
+        items.reserve_exact(4 + items.len() / 8);
+    }
+    items.insert(at, item);
 }
 
 /// The first eight bytes of a PeerId, little endian.
@@ -253,7 +468,7 @@ fn larger<T, R: PartialOrd>(
     match (mine, theirs) {
         (_, None) => false,
         (None, Some(_)) => true,
-        (Some(mine), Some(theirs)) => rank(theirs) > rank(mine),
+        (Some(mine), Some(theirs)) => !Arc::ptr_eq(mine, theirs) && rank(theirs) > rank(mine),
     }
 }
 

@@ -3,14 +3,15 @@
 //!
 //! Everything is verified before it is merged or passed on.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Guid, Peer};
+use smallvec::SmallVec;
 
 use super::{
     Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Timer, Version,
+    links::Role,
     message::{MAX_RECORDS, MAX_REFUGES},
-    ring::head,
 };
 
 /// A neighbour that has not connected by itself after this long is dialled.
@@ -30,11 +31,20 @@ const MAX_REPAIRS: usize = 256;
 /// Repairs under way, and the paces of what is said unasked.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
-    waiting: Vec<(Peer, PositionId)>,
+    waiting: Vec<Repair>,
     is_dialling: bool,
+    turn: u8,
     beat: Duration,
-    turn: usize,
-    noted: BTreeSet<u32>,
+    pub(super) noted: Noted,
+}
+
+/// A roster that differs from a neighbour's.
+#[derive(Debug)]
+struct Repair {
+    with: Peer,
+    ring: PositionId,
+    /// The neighbour's digest, as last told.
+    told: u64,
 }
 
 impl Repairs {
@@ -45,11 +55,14 @@ impl Repairs {
         }
     }
 
+    /// Whether the beats have been armed.
+    pub(super) fn is_beating(&self) -> bool {
+        !self.beat.is_zero()
+    }
+
     /// Remembers the handles that a message brought, so that they can be given back.
     pub(super) fn note(&mut self, message: &Message) {
-        let mut note = |peer: Peer| {
-            self.noted.insert(peer.0);
-        };
+        let mut note = |peer: Peer| self.noted.add(peer);
         match message {
             Message::Join(walk) => note(walk.joiner),
             Message::Choose {
@@ -64,10 +77,6 @@ impl Repairs {
                 let positions = offer.positions.iter().chain(&offer.above_positions);
                 positions.for_each(|position| position.handles(&mut note));
             }
-            Message::Hello(hello) => {
-                hello.member.handles(&mut note);
-                hello.position.handles(&mut note);
-            }
             Message::Records {
                 members, positions, ..
             } => {
@@ -77,23 +86,82 @@ impl Repairs {
                     .for_each(|position| position.handles(&mut note));
             }
             Message::Ask { suspect, .. } | Message::Answer { suspect, .. } => note(*suspect),
-            Message::Summary { .. }
+            // Noted on the way, if it is not known in full.
+            Message::Hello(_)
+            | Message::Summary { .. }
             | Message::Ping(_)
             | Message::Pong(_)
             | Message::Elect { .. }
             | Message::Vote { .. } => {}
         }
     }
+
+    fn note_hello(&mut self, hello: &Hello) {
+        let mut note = |peer: Peer| self.noted.add(peer);
+        hello.member.handles(&mut note);
+        hello.position.handles(&mut note);
+    }
+}
+
+/// The handles that messages have brought.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// In use when they were last gone through, sorted.
+    known: Vec<u32>,
+    /// What came since, some of it several times: a sorted part and a tail.
+    fresh: Vec<u32>,
+    sorted: usize,
+    /// Whether something that named handles names other ones now.
+    has_dropped: bool,
+}
+
+impl Noted {
+    fn add(&mut self, peer: Peer) {
+        let handle = peer.0;
+        // One message names the same few again and again.
+        let mut last = self.fresh.iter().rev().take(2);
+        if last.any(|it| *it == handle) || self.known.binary_search(&handle).is_ok() {
+            return;
+        }
+        self.fresh.push(handle);
+        if self.fresh.len() > 2 * self.sorted + 32 {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        self.fresh.sort_unstable();
+        self.fresh.dedup();
+        self.sorted = self.fresh.len();
+    }
+
+    /// Something that named handles names other ones now.
+    pub(super) fn drop_some(&mut self) {
+        self.has_dropped = true;
+    }
+
+    /// Takes out those that are not among `used`, which is sorted.
+    fn take_all_but(&mut self, used: &[u32]) -> Vec<u32> {
+        self.known.append(&mut self.fresh);
+        self.known.sort_unstable();
+        self.known.dedup();
+        let is_unused = |handle: &mut u32| used.binary_search(handle).is_err();
+        let unused = self.known.extract_if(.., is_unused).collect();
+        self.known.shrink_to_fit();
+        self.fresh.shrink_to_fit();
+        self.sorted = 0;
+        unused
+    }
 }
 
 impl Polyring {
     pub(super) fn on_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        if !self.is_up(peer) {
-            self.up.push(peer);
-        }
+        self.relink(peer, true);
         self.heal.forget(peer);
-        self.is_dirty = true;
-        if self.record.is_some() && self.wanted_links(cx.me()).contains(&peer) {
+        if self.record.is_some() && self.links.is_wanted(peer) {
+            if self.links.hold(peer) {
+                cx.out.push(crate::Output::Open(peer));
+            }
             self.send_hello(cx, peer);
         }
     }
@@ -108,7 +176,7 @@ impl Polyring {
         let held = [&self.own, &self.below, &self.above]
             .into_iter()
             .filter(|ring| ring.id != NOWHERE);
-        let digests = held.map(|ring| (ring.id, ring.digest(cx.host()))).collect();
+        let digests = held.map(|ring| (ring.id, ring.digest())).collect();
         let above = (self.above.id != NOWHERE).then_some(self.above.id);
         cx.send(
             to,
@@ -119,12 +187,18 @@ impl Polyring {
                 digests,
             })),
         );
-        if self.below.living_record(to).is_some() {
+        if self.below.lives(to) {
             self.send_prefix(cx, to);
         }
     }
 
-    pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, from: Peer, hello: Hello) {
+    pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, from: Peer, hello: Box<Hello>) {
+        // Most say what is known, by then: it names no new handle, and nothing is to be taken.
+        let is_known = self.holds(&hello);
+        if !is_known {
+            self.sync.note_hello(&hello);
+        }
+        let hello = *hello;
         if hello.member.peer != from {
             cx.fault("a hello in another peer's name");
             return;
@@ -138,18 +212,15 @@ impl Polyring {
         // A member of my parent position: its ring is the one above mine, whatever I held before.
         if seat.position == self.own.id && self.above.id != seat.ring && self.has_no_parent() {
             self.above = Ring::new(seat.ring);
+            self.sync.noted.drop_some();
         }
-        self.take(
-            cx,
-            from,
-            seat.ring,
-            vec![hello.member],
-            vec![hello.position],
-        );
+        if !is_known {
+            self.take(cx, from, seat.ring, [hello.member], [hello.position]);
+        }
         for (id, digest) in hello.digests.into_iter().take(3) {
             let Some(ring) = self.ring(id) else { continue };
-            if ring.digest(cx.host()) != digest {
-                self.plan_repair(cx, from, id);
+            if ring.digest() != digest {
+                self.plan_repair(cx, from, id, digest);
             }
         }
         if !self.is_neighbour(from) {
@@ -174,22 +245,38 @@ impl Polyring {
         }
     }
 
-    fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId) {
-        if self.sync.waiting.contains(&(with, ring)) || self.sync.waiting.len() >= MAX_REPAIRS {
+    /// Whether the rosters have all that a hello says of its sender.
+    fn holds(&self, hello: &Hello) -> bool {
+        let ring = hello.member.seat.and_then(|seat| self.ring(seat.ring));
+        ring.is_some_and(|ring| {
+            ring.record(hello.member.peer) == Some(&hello.member)
+                && ring.position(hello.position.id()) == Some(&hello.position)
+        })
+    }
+
+    fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
+        let mut waiting = self.sync.waiting.iter_mut();
+        if let Some(plan) = waiting.find(|it| it.with == with && it.ring == ring) {
+            plan.told = told;
+            return;
+        }
+        if self.sync.waiting.len() >= MAX_REPAIRS {
             return;
         }
         if self.sync.waiting.is_empty() {
             let span = cx.random.between(REPAIR.0, REPAIR.1);
             cx.after(span, Timer::Repair);
         }
-        self.sync.waiting.push((with, ring));
+        self.sync.waiting.push(Repair { with, ring, told });
     }
 
+    /// Compares in full, where the news under way did not do it.
     pub(super) fn on_repair(&mut self, cx: &mut Cx<'_>) {
-        for (with, id) in std::mem::take(&mut self.sync.waiting) {
-            let versions = self.ring(id).map(|ring| ring.versions(cx.host()));
-            if let Some(versions) = versions.filter(|_| self.is_up(with)) {
-                cx.send(with, Message::Summary { ring: id, versions });
+        for Repair { with, ring, told } in std::mem::take(&mut self.sync.waiting) {
+            let differs = self.ring(ring).filter(|mine| mine.digest() != told);
+            if let Some(mine) = differs.filter(|_| self.is_up(with)) {
+                let versions = mine.versions();
+                cx.send(with, Message::Summary { ring, versions });
             }
         }
     }
@@ -199,33 +286,19 @@ impl Polyring {
         cx: &mut Cx<'_>,
         from: Peer,
         id: PositionId,
-        theirs: Vec<Version>,
+        mut theirs: Vec<Version>,
     ) {
         if !self.may_share(from) {
             cx.fault("a summary from a peer of no common ring");
             return;
         }
         let Some(ring) = self.ring(id) else { return };
-        let mine = ring.versions(cx.host());
-        let rank = |version: &Version| (version.incarnation, version.is_accused);
-        let is_behind = |version: &&Version, others: &[Version]| {
-            others
-                .iter()
-                .find(|other| other.head == version.head)
-                .is_none_or(|other| rank(other) < rank(version))
-        };
-        let lacks: Vec<u64> = mine
-            .iter()
-            .filter(|version| is_behind(version, &theirs))
-            .map(|it| it.head)
-            .collect();
-        let wanted: Vec<u64> = theirs
-            .iter()
-            .filter(|version| is_behind(version, &mine))
-            .map(|it| it.head)
-            .take(MAX_RECORDS)
-            .collect();
-        let (members, mut positions) = self.pick_records(cx, id, &lacks);
+        let mine = ring.versions();
+        theirs.sort_by_key(|version| version.head);
+        let lacks = newer(&mine, &theirs);
+        let mut wanted = newer(&theirs, &mine);
+        wanted.truncate(MAX_RECORDS);
+        let (members, mut positions) = self.pick_records(id, &lacks);
         // Labels may differ where members do not.
         if lacks.is_empty() && wanted.is_empty() {
             positions = self
@@ -246,22 +319,11 @@ impl Polyring {
         }
     }
 
-    fn pick_records(
-        &self,
-        cx: &Cx<'_>,
-        id: PositionId,
-        heads: &[u64],
-    ) -> (Vec<Arc<Member>>, Vec<Position>) {
+    fn pick_records(&self, id: PositionId, heads: &[u64]) -> (Vec<Arc<Member>>, Vec<Position>) {
         let Some(ring) = self.ring(id) else {
             return (Vec::new(), Vec::new());
         };
-        let is_picked = |record: &&Arc<Member>| heads.contains(&head(&cx.id(record.peer)));
-        let members: Vec<_> = ring
-            .records()
-            .filter(is_picked)
-            .take(MAX_RECORDS)
-            .cloned()
-            .collect();
+        let members: Vec<_> = ring.pick(heads).take(MAX_RECORDS).cloned().collect();
         let positions = members
             .iter()
             .filter_map(|record| ring.position(record.seat?.position))
@@ -277,12 +339,12 @@ impl Polyring {
         id: PositionId,
         members: Vec<Arc<Member>>,
         positions: Vec<Position>,
-        wanted: Vec<u64>,
+        mut wanted: Vec<u64>,
     ) {
         if self.record.is_none() {
             return;
         }
-        if self.is_alone(cx.me()) && self.rejoin_through(cx, from, &members) {
+        if self.is_alone() && self.rejoin_through(cx, from, &members) {
             return;
         }
         if members.len() > MAX_RECORDS || positions.len() > MAX_RECORDS {
@@ -294,20 +356,22 @@ impl Polyring {
             && self.own.id != PositionId::CENTER
             && id != self.own.id
             && id != self.below.id
-            && self.own.living_record(from).is_some()
+            && self.own.lives(from)
             && positions
                 .iter()
                 .any(|position| position.id() == self.own.id);
         if is_above {
             self.above = Ring::new(id);
+            self.sync.noted.drop_some();
         }
         if self.ring(id).is_none() {
             return;
         }
         self.take(cx, from, id, members, positions);
         if !wanted.is_empty() && self.may_share(from) {
-            let (members, positions) =
-                self.pick_records(cx, id, &wanted[..wanted.len().min(MAX_RECORDS)]);
+            wanted.truncate(MAX_RECORDS);
+            wanted.sort_unstable();
+            let (members, positions) = self.pick_records(id, &wanted);
             if !members.is_empty() {
                 cx.send(
                     from,
@@ -328,8 +392,8 @@ impl Polyring {
         cx: &mut Cx<'_>,
         from: Peer,
         id: PositionId,
-        members: Vec<Arc<Member>>,
-        positions: Vec<Position>,
+        members: impl IntoIterator<Item = Arc<Member>>,
+        positions: impl IntoIterator<Item = Position>,
     ) {
         let mut new_positions = Vec::new();
         for position in positions {
@@ -341,25 +405,23 @@ impl Polyring {
                         mine.coordinate() != position.coordinate()
                             || mine.version() != position.version()
                     });
-                if self
-                    .ring_mut(id)
-                    .is_some_and(|ring| ring.merge_position(position.clone(), cx.now))
+                let ring = self.ring_mut(id);
+                if ring.is_some_and(|ring| ring.merge_position(position.clone(), cx.now)) && is_new
                 {
-                    self.is_dirty = true;
-                    if is_new {
-                        new_positions.push(position);
-                    }
+                    new_positions.push(position);
                 }
             }
         }
         let mut new_members = Vec::new();
         for record in members {
+            let mine = self.ring(id).and_then(|ring| ring.record(record.peer));
+            if mine.is_some_and(|mine| !record.outranks(mine)) {
+                continue;
+            }
             // A peer's newer record says that it moved, in every ring that still has the older one.
             for id in [self.own.id, self.below.id, self.above.id] {
                 let is_of_ring = record.seat.is_some_and(|seat| seat.ring == id);
-                let is_known = self
-                    .ring(id)
-                    .is_some_and(|ring| ring.record(record.peer).is_some());
+                let is_known = self.ring(id).is_some_and(|ring| ring.has(record.peer));
                 if id == NOWHERE
                     || !(is_of_ring || is_known)
                     || !self.admit_member(cx, from, id, &record)
@@ -370,7 +432,6 @@ impl Polyring {
                     .ring_mut(id)
                     .is_some_and(|ring| ring.merge_member(cx.view.host, record.clone(), cx.now))
                 {
-                    self.is_dirty = true;
                     self.sync.beat = BEAT_FIRST;
                     if id == self.own.id {
                         new_members.push(record.clone());
@@ -443,29 +504,27 @@ impl Polyring {
         guid: Guid,
         refuges: Vec<Peer>,
     ) {
-        let is_parent = self
-            .above
-            .members_of(self.own.id)
-            .any(|record| record.peer == from);
-        let is_sibling = self.own.living_record(from).is_some();
+        let is_parent = self.above.peers_of(self.own.id).any(|peer| peer == from);
+        let is_sibling = self.own.lives(from);
         if position != self.own.id || !(is_parent || (is_sibling && self.has_no_parent())) {
             return;
         }
         self.join.take_refuges(refuges);
+        self.sync.noted.drop_some();
         if self.prefix != guid {
             self.prefix = guid;
-            self.is_dirty = true;
+            self.news.has_new_prefix = true;
         }
     }
 
     /// Dials whoever is missing and did not come by itself.
     pub(super) fn on_dial(&mut self, cx: &mut Cx<'_>) {
         self.sync.is_dialling = false;
-        for peer in self.wanted_links(cx.me()) {
-            if !self.held.contains(&peer) {
-                self.held.push(peer);
-                cx.out.push(crate::Output::Open(peer));
-            }
+        let wanted = self.links.wanted().filter(|link| !link.is_held);
+        let missing: Vec<_> = wanted.map(|link| link.peer).collect();
+        for peer in missing {
+            self.links.hold(peer);
+            cx.out.push(crate::Output::Open(peer));
         }
     }
 
@@ -476,28 +535,18 @@ impl Polyring {
 
     /// A hello to one neighbour: siblings, children and parents in turn.
     pub(super) fn on_beat(&mut self, cx: &mut Cx<'_>) {
-        let parents = self
-            .above
-            .members_of(self.own.id)
-            .map(|record| record.peer)
-            .collect();
-        let groups = [
-            self.living_peers(&self.own, cx.me()),
-            parents,
-            self.living_peers(&self.below, cx.me()),
-        ];
-        self.sync.turn += 1;
-        let turn = self.sync.turn;
-        let linked = (0..3)
-            .map(|offset| &groups[(turn + offset) % 3])
-            .find_map(|group| {
-                let linked: Vec<_> = group
-                    .iter()
-                    .copied()
-                    .filter(|peer| self.is_up(*peer))
-                    .collect();
-                cx.random.pick(&linked).copied()
-            });
+        self.sync.turn = (self.sync.turn + 1) % 3;
+        let mut roles = [Role::Sibling, Role::Parent, Role::Child];
+        roles.rotate_left(usize::from(self.sync.turn));
+        let linked = roles.into_iter().find_map(|role| {
+            let linked: SmallVec<[Peer; 64]> = self
+                .links
+                .iter()
+                .filter(|link| link.is_up && link.role == Some(role))
+                .map(|link| link.peer)
+                .collect();
+            cx.random.pick(&linked).copied()
+        });
         if let Some(peer) = linked {
             self.send_hello(cx, peer);
         } else {
@@ -510,16 +559,24 @@ impl Polyring {
 
     /// Gives back the handles that no roster, link or duty names any more.
     pub(super) fn forget_unused(&mut self, cx: &mut Cx<'_>) {
-        let mut used: BTreeSet<u32> = self
-            .up
-            .iter()
-            .chain(&self.held)
-            .map(|peer| peer.0)
-            .collect();
-        used.insert(cx.me().0);
-        let mut keep = |peer: Peer| {
-            used.insert(peer.0);
-        };
+        // Where nothing was dropped, only what is fresh can be unused, and most of it is in a roster.
+        self.sync.noted.sort();
+        let rings = [&mut self.own, &mut self.below, &mut self.above];
+        let has_dropped = rings.map(Ring::take_dropped).contains(&true)
+            | std::mem::take(&mut self.sync.noted.has_dropped)
+            | self.grants.is_busy();
+        let has = |handle: &u32| self.rings().iter().any(|ring| ring.has(Peer(*handle)));
+        if !has_dropped && self.sync.noted.fresh.iter().all(has) {
+            self.sync.noted.known.append(&mut self.sync.noted.fresh);
+            self.sync.noted.known.sort_unstable();
+            (self.sync.noted.fresh, self.sync.noted.sorted) = (Vec::new(), 0);
+            return;
+        }
+        // What a grant holds now is dropped later.
+        self.sync.noted.has_dropped = self.grants.is_busy();
+        let mut used: Vec<u32> = self.links.iter().map(|link| link.peer.0).collect();
+        used.push(cx.me().0);
+        let mut keep = |peer: Peer| used.push(peer.0);
         self.join.handles(&mut keep);
         self.grants.handles(&mut keep);
         for ring in [&self.own, &self.below, &self.above] {
@@ -527,9 +584,10 @@ impl Polyring {
             ring.positions()
                 .for_each(|position| position.handles(&mut keep));
         }
-        let mut unused: Vec<u32> = self.sync.noted.difference(&used).copied().collect();
+        used.sort_unstable();
+        used.dedup();
+        let mut unused = self.sync.noted.take_all_but(&used);
         unused.sort_unstable_by_key(|handle| cx.id(Peer(*handle)));
-        self.sync.noted.retain(|handle| used.contains(handle));
         cx.out.extend(
             unused
                 .into_iter()
@@ -550,19 +608,16 @@ impl Polyring {
     }
 
     pub(super) fn is_neighbour(&self, peer: Peer) -> bool {
-        self.own.living_record(peer).is_some()
-            || self.below.living_record(peer).is_some()
-            || self
-                .above
-                .members_of(self.own.id)
-                .any(|record| record.peer == peer)
+        self.own.lives(peer)
+            || self.below.lives(peer)
+            || self.above.peers_of(self.own.id).any(|it| it == peer)
     }
 
     /// Rosters are told to neighbours only, and to who was one until lately.
     fn may_share(&self, peer: Peer) -> bool {
         [&self.own, &self.below, &self.above]
             .into_iter()
-            .any(|ring| ring.record(peer).is_some())
+            .any(|ring| ring.has(peer))
     }
 }
 
@@ -572,4 +627,16 @@ fn whole(ring: &Ring) -> (Vec<Arc<Member>>, Vec<Position>) {
         ring.living().take(MAX_RECORDS).cloned().collect(),
         ring.staffed().take(MAX_RECORDS).cloned().collect(),
     )
+}
+
+/// The heads of those in `mine` that `theirs` lacks or holds older; both are sorted by head.
+fn newer(mine: &[Version], theirs: &[Version]) -> Vec<u64> {
+    let rank = |version: &Version| (version.incarnation, version.is_accused);
+    let mut theirs = theirs.iter().peekable();
+    let is_newer = |version: &&Version| {
+        while theirs.next_if(|it| it.head < version.head).is_some() {}
+        let other = theirs.peek().filter(|it| it.head == version.head);
+        other.is_none_or(|other| rank(other) < rank(version))
+    };
+    mine.iter().filter(is_newer).map(|it| it.head).collect()
 }

@@ -12,12 +12,14 @@ use crate::Host;
 pub(super) struct Table {
     /// This peer's own position.
     pub(super) mine: PositionId,
+    /// Whether other members hold it, too.
+    pub(super) has_mates: bool,
     /// The own ring, this peer's position among it.
     pub(super) own: Slots,
     /// The child ring.
     pub(super) below: Slots,
-    /// The parent position.
-    pub(super) parent: Cell,
+    /// The members of the parent position, the longest granted first.
+    pub(super) parent: SmallVec<[Link; 2]>,
 }
 
 /// The positions of one ring.
@@ -26,17 +28,30 @@ pub(super) struct Slots {
     /// Coordinate -> index of its cell plus one; 0 for none.
     by_coordinate: Vec<u16>,
     cells: Vec<Cell>,
+    /// The members of each position, the longest granted first, position by position.
+    links: Vec<Link>,
+    /// Whether the ring gave a coordinate twice; only one of the two positions has a cell.
+    pub(super) is_doubled: bool,
 }
 
-/// One position and who holds it.
-#[derive(Clone, Debug, Default)]
+/// One position.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cell {
     /// Which position.
     pub(super) position: PositionId,
-    /// Its place in its ring.
-    pub(super) step: Step,
-    /// Its members, the longest granted first.
-    pub(super) members: SmallVec<[Link; 1]>,
+    coordinate: u32,
+    /// Where its members are among the links.
+    first: u16,
+    len: u16,
+}
+
+/// A position that somebody holds, on the way into a table.
+struct Home {
+    position: PositionId,
+    coordinate: u32,
+    holder: Option<Peer>,
+    /// Whether it has more members than the holder.
+    has_mates: bool,
 }
 
 /// A member and whether a connection to it stands.
@@ -52,49 +67,95 @@ impl Default for PositionId {
     }
 }
 
+impl Table {
+    /// Notes that the connection to a peer stands, or no more; whether the table names it.
+    pub(super) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
+        let rings = self.own.links.iter_mut().chain(&mut self.below.links);
+        let mut is_named = false;
+        for link in rings.chain(&mut self.parent) {
+            if link.peer == peer {
+                link.is_up = is_up;
+                is_named = true;
+            }
+        }
+        is_named
+    }
+}
+
 impl Slots {
-    /// The table of a ring, given the links that stand.
-    pub(super) fn new(ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) -> Self {
-        let mut cells: Vec<_> = ring
-            .staffed()
-            .map(|position| {
-                let step = Step {
-                    coordinate: position.coordinate(),
-                    tag: position.id().tag(),
-                };
-                (
-                    position.population(),
-                    Cell::new(ring, position.id(), step, host, &is_up),
-                )
-            })
-            .collect();
+    /// Derives the table of a ring anew, given the links that stand. Linear, and nothing is sorted:
+    /// the array of coordinates puts the positions in order.
+    pub(super) fn derive(&mut self, ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
+        let home = |(position, coordinate)| Home {
+            position,
+            coordinate,
+            holder: None,
+            has_mates: false,
+        };
+        let mut homes: SmallVec<[Home; 64]> = ring.labels().map(home).collect();
+        for (position, peer) in ring.homes() {
+            if let Ok(at) = homes.binary_search_by_key(&position, |home| home.position) {
+                homes[at].has_mates = homes[at].holder.replace(peer).is_some();
+            }
+        }
+
+        let len = homes.iter().map(|home| home.coordinate as usize + 1).max();
+        self.by_coordinate.clear();
+        self.by_coordinate.reserve_exact(len.unwrap_or(0));
+        self.by_coordinate.resize(len.unwrap_or(0), 0);
+        self.is_doubled = false;
         // A coordinate given twice goes to the larger branch, else to the smaller id, for everyone
         // alike, until the keeper has written another one (HEALING.md, rule 8).
-        cells.sort_by_key(|(population, cell)| {
-            (
-                cell.step.coordinate,
-                std::cmp::Reverse(*population),
-                cell.position,
-            )
-        });
-        cells.dedup_by_key(|(_, cell)| cell.step.coordinate);
-        let cells: Vec<_> = cells.into_iter().map(|(_, cell)| cell).collect();
-        let len = cells
-            .last()
-            .map_or(0, |cell| cell.step.coordinate as usize + 1);
-        let mut by_coordinate = vec![0; len];
-        for (index, cell) in cells.iter().enumerate() {
-            by_coordinate[cell.step.coordinate as usize] = index as u16 + 1;
+        let size = |home: &Home| ring.position(home.position).map_or(0, |it| it.population());
+        for (index, home) in homes.iter().enumerate() {
+            let slot = &mut self.by_coordinate[home.coordinate as usize];
+            let other = slot.checked_sub(1).map(|other| &homes[usize::from(other)]);
+            self.is_doubled |= other.is_some();
+            if other.is_none_or(|other| size(home) > size(other)) {
+                *slot = index as u16 + 1;
+            }
         }
-        Self {
-            by_coordinate,
-            cells,
+
+        self.cells.clear();
+        self.cells.reserve_exact(homes.len());
+        self.links.clear();
+        self.links.reserve_exact(homes.len());
+        for slot in self.by_coordinate.iter_mut().filter(|slot| **slot > 0) {
+            let home = &homes[usize::from(*slot) - 1];
+            let first = self.links.len();
+            if home.has_mates {
+                let members = members_of(ring, home.position, host, &is_up);
+                self.links.extend(members);
+            } else if let Some(peer) = home.holder {
+                let is_up = is_up(peer);
+                self.links.push(Link { peer, is_up });
+            }
+            self.cells.push(Cell {
+                position: home.position,
+                coordinate: home.coordinate,
+                first: first as u16,
+                len: (self.links.len() - first) as u16,
+            });
+            *slot = self.cells.len() as u16;
         }
     }
 
     /// All positions, by coordinate.
     pub(super) fn cells(&self) -> &[Cell] {
         &self.cells
+    }
+
+    /// The members of a position of this ring, the longest granted first.
+    pub(super) fn members(&self, cell: &Cell) -> &[Link] {
+        &self.links[usize::from(cell.first)..][..usize::from(cell.len)]
+    }
+
+    /// The members of the position of this id, the longest granted first; none where it has no cell.
+    pub(super) fn members_at(&self, position: PositionId) -> &[Link] {
+        let mut cells = self.cells.iter();
+        cells
+            .find(|cell| cell.position == position)
+            .map_or(&[], |cell| self.members(cell))
     }
 
     /// The position that a step means: by coordinate; where the tag differs, by tag.
@@ -108,56 +169,61 @@ impl Slots {
             .checked_sub(1)
             .map(|index| &self.cells[usize::from(index)]);
         match found {
-            Some(cell) if cell.step.matches(step) => found,
+            Some(cell) if cell.step().matches(step) => found,
             _ if step.tag == 0 => None,
-            _ => self.cells.iter().find(|cell| cell.step.tag == step.tag),
+            _ => self.cells.iter().find(|cell| cell.step().tag == step.tag),
         }
     }
 }
 
 impl Cell {
-    /// The members of one position.
-    pub(super) fn new(
-        ring: &Ring,
-        position: PositionId,
-        step: Step,
-        host: &dyn Host,
-        is_up: impl Fn(Peer) -> bool,
-    ) -> Self {
-        let mut members: SmallVec<[_; 1]> = ring.members_of(position).collect();
-        members.sort_by_cached_key(|record| (record.sequence(), host.id(record.peer)));
-        let link = |record: &std::sync::Arc<super::record::Member>| Link {
-            peer: record.peer,
-            is_up: is_up(record.peer),
-        };
-        Self {
-            position,
-            step,
-            members: members.into_iter().map(link).collect(),
+    /// Its place in its ring.
+    pub(super) fn step(&self) -> Step {
+        Step {
+            coordinate: self.coordinate,
+            tag: self.position.tag(),
         }
     }
+}
 
-    /// The member to use: the wanted one if it is linked, else one of the linked by flow.
-    pub(super) fn pick(&self, wanted: Option<Peer>, flow: u64) -> Option<Peer> {
-        if let [only] = self.members.as_slice() {
-            return only.is_up.then_some(only.peer);
-        }
-        let live = || {
-            self.members
-                .iter()
-                .filter(|link| link.is_up)
-                .map(|link| link.peer)
-        };
-        if let Some(wanted) = wanted
-            && live().any(|peer| peer == wanted)
-        {
-            return Some(wanted);
-        }
-        let count = live().count();
-        if count == 0 {
-            None
-        } else {
-            live().nth((flow % count as u64) as usize)
-        }
+/// The members of one position, the longest granted first.
+pub(super) fn members_of(
+    ring: &Ring,
+    position: PositionId,
+    host: &dyn Host,
+    is_up: impl Fn(Peer) -> bool,
+) -> SmallVec<[Link; 2]> {
+    let mut members: SmallVec<[_; 1]> = ring.members_of(position).collect();
+    if members.len() > 1 {
+        members.sort_by_cached_key(|record| (record.sequence(), host.id(record.peer)));
+    }
+    let link = |record: &std::sync::Arc<super::record::Member>| Link {
+        peer: record.peer,
+        is_up: is_up(record.peer),
+    };
+    members.into_iter().map(link).collect()
+}
+
+/// The member to use: the wanted one if it is linked, else one of the linked by flow.
+pub(super) fn pick(members: &[Link], wanted: Option<Peer>, flow: u64) -> Option<Peer> {
+    if let [only] = members {
+        return only.is_up.then_some(only.peer);
+    }
+    let live = || {
+        members
+            .iter()
+            .filter(|link| link.is_up)
+            .map(|link| link.peer)
+    };
+    if let Some(wanted) = wanted
+        && live().any(|peer| peer == wanted)
+    {
+        return Some(wanted);
+    }
+    let count = live().count();
+    if count == 0 {
+        None
+    } else {
+        live().nth((flow % count as u64) as usize)
     }
 }

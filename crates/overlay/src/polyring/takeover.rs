@@ -38,12 +38,13 @@ pub(super) struct Election {
 
 impl Polyring {
     pub(super) fn has_no_parent(&self) -> bool {
-        self.own.id != PositionId::CENTER && self.above.members_of(self.own.id).next().is_none()
+        self.own.id != PositionId::CENTER && self.above.peers_of(self.own.id).next().is_none()
     }
 
     /// After every change: starts or ends an election.
     pub(super) fn watch_parent(&mut self, cx: &mut Cx<'_>) {
-        if !self.has_no_parent() || self.above.id == NOWHERE {
+        let has_parent = self.own.id == PositionId::CENTER || !self.table.parent.is_empty();
+        if has_parent || self.above.id == NOWHERE {
             self.heal.election = None;
             return;
         }
@@ -70,12 +71,12 @@ impl Polyring {
             self.vote(cx, candidate);
         }
         self.heal.round += 1;
-        self.heal.election = Some(Election {
+        self.heal.election = Some(Box::new(Election {
             since: Some(since),
             rank,
             votes: None,
             asked_by: Vec::new(),
-        });
+        }));
         let wait = (RANK * rank).saturating_sub(cx.now.since(since));
         cx.after(wait, Timer::Election(self.heal.round));
     }
@@ -111,12 +112,9 @@ impl Polyring {
         if !self.has_no_parent() || election.votes.is_some() {
             return;
         }
-        let has_others = self
-            .own
-            .living()
-            .chain(self.above.living())
-            .any(|record| record.peer != cx.me());
-        if self.up.is_empty()
+        let is_other = |peer: Peer| peer != cx.me();
+        let has_others = self.own.peers().chain(self.above.peers()).any(is_other);
+        if self.links.is_cut_off()
             && has_others
             && !election
                 .since
@@ -146,7 +144,7 @@ impl Polyring {
     }
 
     pub(super) fn on_elect(&mut self, cx: &mut Cx<'_>, from: Peer, position: PositionId) {
-        if position != self.own.id || self.own.living_record(from).is_none() {
+        if position != self.own.id || !self.own.lives(from) {
             return;
         }
         if self.has_no_parent() {
@@ -159,11 +157,13 @@ impl Polyring {
         for parent in parents {
             self.witness(cx, cx.me(), parent.peer, parent.incarnation);
         }
-        let election = self.heal.election.get_or_insert_with(|| Election {
-            since: None,
-            rank: u32::MAX,
-            votes: None,
-            asked_by: Vec::new(),
+        let election = self.heal.election.get_or_insert_with(|| {
+            Box::new(Election {
+                since: None,
+                rank: u32::MAX,
+                votes: None,
+                asked_by: Vec::new(),
+            })
         });
         if !election.asked_by.contains(&from) && election.asked_by.len() < MAX_VOTES {
             election.asked_by.push(from);
@@ -190,7 +190,7 @@ impl Polyring {
         signature: Signature,
     ) {
         let words = vote_words(cx.host(), position, &cx.id(cx.me()));
-        if position != self.own.id || self.own.living_record(from).is_none() {
+        if position != self.own.id || !self.own.lives(from) {
             return;
         }
         if !cx.host().verify(&cx.id(from), &words, &signature) {
@@ -218,7 +218,7 @@ impl Polyring {
             .as_ref()
             .and_then(|election| election.votes.as_ref())
             .map_or(0, Vec::len);
-        if votes * 2 > self.own.living().count() || votes == MAX_VOTES {
+        if votes * 2 > self.own.peers().count() || votes == MAX_VOTES {
             self.take_over(cx);
         }
     }
@@ -278,6 +278,7 @@ impl Polyring {
             record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring)
         };
         if let Some(parent) = self.own.records().find(of_parent).cloned() {
+            self.sync.noted.drop_some();
             self.above = Ring::new(parent.seat.map_or(NOWHERE, |it| it.ring));
             self.above.merge_member(cx.host(), parent, cx.now);
         }
@@ -306,9 +307,8 @@ impl Polyring {
             cx.tell(Event::Placed(self.guid.clone()));
         }
         // Who moved dials; a place is a place at once, its neighbours connect meanwhile.
-        for peer in self.wanted_links(cx.me()) {
-            if !self.held.contains(&peer) {
-                self.held.push(peer);
+        for peer in self.neighbourhood(cx.me()) {
+            if self.links.hold(peer) {
                 cx.out.push(crate::Output::Open(peer));
             }
             if self.is_up(peer) {

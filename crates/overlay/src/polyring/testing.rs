@@ -226,7 +226,7 @@ impl Swarm {
                 "{number}: {} phase {:?}, {} up",
                 peer.guid,
                 peer.phase,
-                peer.up.len()
+                peer.links.iter().filter(|link| link.is_up).count()
             )
         };
         self.peers.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -199,6 +199,7 @@ fn a_single_branch_survives_its_only_center_peer() {
     let config = Config {
         ring_size: 8,
         policy: Policy::Labelled,
+        ..Config::default()
     };
     let mut swarm = Swarm::grown(config, 9, |_| "/eu/dk");
     swarm.crash(0);
@@ -213,6 +214,7 @@ fn peers_of_one_label_share_a_branch() {
     let config = Config {
         ring_size: 8,
         policy: Policy::Labelled,
+        ..Config::default()
     };
     let labels = ["/eu/dk/copenhagen", "/eu/de", "/na/ca", "/eu/dk", "/na/us"];
     let swarm = Swarm::grown(config, 40, |number| labels[number as usize % labels.len()]);
@@ -236,6 +238,7 @@ fn nearest_descends_to_the_branch_that_answers_soonest() {
     let config = Config {
         ring_size: 3,
         policy: Policy::Nearest,
+        ..Config::default()
     };
     let mut swarm = Swarm::new(config);
     // Peers of one residue modulo three are 2 ms apart, others 60 ms.

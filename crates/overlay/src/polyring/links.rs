@@ -1,0 +1,135 @@
+//! The connections of one peer: which stand, which it holds, which its rosters ask for.
+
+use ringweave_ids::Peer;
+use smallvec::SmallVec;
+
+/// Connections by handle, in one small sorted array.
+#[derive(Debug, Default)]
+pub(super) struct Links(Vec<Link>);
+
+/// A peer to which a connection stands, is held, or should be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub(super) peer: Peer,
+    /// The connection stands.
+    pub(super) is_up: bool,
+    /// This peer asked its host to hold it.
+    pub(super) is_held: bool,
+    /// What the peer is to this one, as of the last settling; nothing where it is no neighbour.
+    pub(super) role: Option<Role>,
+}
+
+/// What a neighbour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Sibling,
+    Parent,
+    Child,
+}
+
+impl Links {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.0.iter()
+    }
+
+    pub(super) fn is_up(&self, peer: Peer) -> bool {
+        self.get(peer).is_some_and(|link| link.is_up)
+    }
+
+    pub(super) fn is_held(&self, peer: Peer) -> bool {
+        self.get(peer).is_some_and(|link| link.is_held)
+    }
+
+    pub(super) fn is_wanted(&self, peer: Peer) -> bool {
+        self.get(peer).is_some_and(|link| link.role.is_some())
+    }
+
+    /// Whether no connection stands.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.0.iter().all(|link| !link.is_up)
+    }
+
+    /// Those that lead to neighbours.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &Link> {
+        self.0.iter().filter(|link| link.role.is_some())
+    }
+
+    /// Notes that the connection stands, or no more; whether that is news.
+    pub(super) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
+        let link = self.entry(peer);
+        let was_up = std::mem::replace(&mut link.is_up, is_up);
+        was_up != is_up
+    }
+
+    /// Holds the connection; whether that is news.
+    pub(super) fn hold(&mut self, peer: Peer) -> bool {
+        !std::mem::replace(&mut self.entry(peer).is_held, true)
+    }
+
+    pub(super) fn release(&mut self, peer: Peer) {
+        self.entry(peer).is_held = false;
+    }
+
+    /// Says anew which are wanted, and as what; gives each of `peers` once, in their order.
+    pub(super) fn want(
+        &mut self,
+        peers: impl Iterator<Item = (Peer, Role)>,
+    ) -> SmallVec<[Peer; 80]> {
+        self.0.iter_mut().for_each(|link| link.role = None);
+        let first = |(peer, role)| {
+            let known = &mut self.entry(peer).role;
+            let is_first = known.is_none();
+            *known = known.or(Some(role));
+            is_first.then_some(peer)
+        };
+        peers.filter_map(first).collect()
+    }
+
+    /// The first held one that is not wanted.
+    pub(super) fn surplus(&self) -> Option<Peer> {
+        let mut surplus = self
+            .0
+            .iter()
+            .filter(|link| link.is_held && link.role.is_none());
+        surplus.next().map(|link| link.peer)
+    }
+
+    /// Holds and wants none any more.
+    pub(super) fn let_go(&mut self) {
+        for link in &mut self.0 {
+            (link.is_held, link.role) = (false, None);
+        }
+        self.tidy();
+    }
+
+    /// Drops the links that are nothing any more.
+    pub(super) fn tidy(&mut self) {
+        self.0
+            .retain(|link| link.is_up || link.is_held || link.role.is_some());
+    }
+
+    fn get(&self, peer: Peer) -> Option<&Link> {
+        self.find(peer).ok().map(|at| &self.0[at])
+    }
+
+    fn entry(&mut self, peer: Peer) -> &mut Link {
+        let at = self.find(peer).unwrap_or_else(|at| {
+            let link = Link {
+                peer,
+                is_up: false,
+                is_held: false,
+                role: None,
+            };
+            if self.0.len() == self.0.capacity() {
+                self.0.reserve_exact(8 + self.0.len() / 8);
+            }
+            self.0.insert(at, link);
+            at
+        });
+        &mut self.0[at]
+    }
+
+    fn find(&self, peer: Peer) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&peer.0, |link| link.peer.0)
+    }
+}
