@@ -74,10 +74,6 @@ impl<O: Lab> Actor<O> {
         self.life
     }
 
-    pub(crate) fn since(&self) -> u64 {
-        self.since
-    }
-
     /// Takes the bit of a broadcast back; says whether it came here.
     pub(crate) fn unhear(&mut self, bit: u64) -> bool {
         let was_heard = self.heard & bit != 0;

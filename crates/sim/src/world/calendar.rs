@@ -88,10 +88,4 @@ impl<O: Overlay> Calendar<O> {
         }
         std::mem::take(&mut self.windows[(window % PAGE) as usize])
     }
-
-    /// How many events are to come.
-    pub(crate) fn len(&self) -> usize {
-        let near = self.windows.iter().map(Vec::len).sum::<usize>();
-        near + self.later.values().map(|later| later.events.len()).sum::<usize>()
-    }
 }

@@ -79,7 +79,7 @@ impl<'a, O: Lab> Crowd<'a, O> {
             findings.check(actor.address().is_some(), name);
             tables.extend(actor.node().map(|node| (*handle, node.overlay())));
         }
-        O::inspect(&tables, &self.common.keys, &mut findings);
+        O::inspect(&tables, &mut findings);
         drop(tables);
         self.check_links(&mut findings);
         self.check_routes(&mut random, &mut findings);

@@ -28,7 +28,7 @@ pub(crate) trait Lab: Overlay {
     fn is_at(address: &Self::Address, place: &Guid, is_ring: bool) -> bool;
 
     /// Looks at all tables at once, and notes what does not hold; `peers` are in order of handle.
-    fn inspect(peers: &[(u32, &Self)], keys: &Keys, findings: &mut Findings);
+    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings);
 
     /// Whether a message tells of a change.
     fn is_news(message: &Self::Message) -> bool;
@@ -37,5 +37,5 @@ pub(crate) trait Lab: Overlay {
     fn is_repair(message: &Self::Message) -> bool;
 
     /// A message that slips the peer `ghost` into this machine's table, and its alleged sender.
-    fn forge(&self, ghost: u32) -> Option<(u32, Self::Message)>;
+    fn forge(&self, keys: &Keys, ghost: u32) -> Option<(u32, Self::Message)>;
 }

@@ -60,12 +60,11 @@ impl Lab for Polyring {
         }
     }
 
-    fn inspect(peers: &[(u32, &Self)], keys: &Keys, findings: &mut Findings) {
-        let desk = Desk { keys, me: 0, is_blind: false };
+    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
         // Ring, its members' digest, and how many they are.
         let mut rings: Vec<(PositionId, u64, u32, u32)> = peers
             .iter()
-            .map(|(handle, peer)| (peer.rings()[0].id, peer.rings()[0].digest(&desk), 1, *handle))
+            .map(|(handle, peer)| (peer.rings()[0].id, peer.rings()[0].digest(), 1, *handle))
             .collect();
         rings.sort_unstable();
         for pair in rings.windows(2) {
@@ -100,7 +99,7 @@ impl Lab for Polyring {
             });
             let children = below.living().count() as u32;
             let is_below_true = match find(position) {
-                Some(real) => real == (below.digest(&desk), children),
+                Some(real) => real == (below.digest(), children),
                 None => children == 0,
             };
             findings.check(is_below_true, || {
@@ -108,7 +107,7 @@ impl Lab for Polyring {
             });
             if own.id != PositionId::CENTER {
                 let real = find(above.id).map(|(digest, _)| digest);
-                findings.check(real == Some(above.digest(&desk)), || {
+                findings.check(real == Some(above.digest()), || {
                     format!("peer {handle} at {guid} is mistaken about the ring above it")
                 });
             }
@@ -141,17 +140,22 @@ impl Lab for Polyring {
         matches!(message, Message::Summary { .. })
     }
 
-    fn forge(&self, ghost: u32) -> Option<(u32, Message)> {
+    fn forge(&self, keys: &Keys, ghost: u32) -> Option<(u32, Message)> {
         let [own, ..] = self.rings();
         let model = own.living().next()?;
-        let position = own.positions().next()?.clone();
-        let member = Member { peer: Peer(ghost), ..(**model).clone() };
-        let grant = Grant { peer: Peer(ghost), ..(*position.grant).clone() };
-        let member = Member { proof: Proof::Grant(Arc::new(grant)), ..member };
+        let Proof::Grant(granted) = &model.proof else { return None };
+        let desk = Desk { keys, me: ghost, is_blind: false };
+        let position = PositionId::new(&desk, own.id, &keys.id(ghost), granted.nonce);
+        let seat = Seat { ring: own.id, position };
+        // Everything is as it should be, but that no keeper has signed it.
+        let coordinate = own.positions().map(Position::coordinate).max()? + 1;
+        let grant = Arc::new(Grant { peer: Peer(ghost), seat, coordinate, ..(**granted).clone() });
+        let proof = Proof::Grant(grant.clone());
+        let member = Member { peer: Peer(ghost), seat: Some(seat), proof, ..(**model).clone() };
         let message = Message::Records {
             ring: own.id,
             members: vec![Arc::new(member)],
-            positions: Vec::new(),
+            positions: vec![Position { grant, label: None, census: None }],
             wanted: Vec::new(),
         };
         Some((model.peer.0, message))

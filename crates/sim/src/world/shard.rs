@@ -76,11 +76,6 @@ impl<O: Lab> Shard<O> {
         self.calendar.push(event);
     }
 
-    /// Events to come.
-    pub(crate) fn backlog(&self) -> usize {
-        self.calendar.len()
-    }
-
     /// Lets everything happen before the window `end`; `watch` is told now and then.
     pub(crate) fn run(
         &mut self,

@@ -245,9 +245,11 @@ impl<'a, O: Lab> Story<'a, O> {
         let last = self.world.count() - 1;
         match self.scenario.canary {
             Some(Canary::ForgedRoster) => {
+                let keys = &self.world.common.keys;
                 let forged = self.world.actors().find_map(|(peer, actor)| {
-                    let (from, message) = actor.node()?.overlay().forge(last)?;
-                    Some((peer, from, message))
+                    let (from, message) = actor.node()?.overlay().forge(keys, last)?;
+                    // Who hears it from itself would take it for nonsense.
+                    (from != peer).then_some((peer, from, message))
                 });
                 if let Some((peer, from, message)) = forged {
                     self.world.common.blind = Some(peer);
