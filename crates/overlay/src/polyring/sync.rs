@@ -559,13 +559,18 @@ impl Polyring {
 
     /// Gives back the handles that no roster, link or duty names any more.
     pub(super) fn forget_unused(&mut self, cx: &mut Cx<'_>) {
-        // Where nothing was dropped, only what is fresh can be unused, and most of it is in a roster.
+        // Where nothing was dropped, only what is fresh can be unused, and most of it is in use.
         self.sync.noted.sort();
         let rings = [&mut self.own, &mut self.below, &mut self.above];
         let has_dropped = rings.map(Ring::take_dropped).contains(&true)
             | std::mem::take(&mut self.sync.noted.has_dropped)
             | self.grants.is_busy();
-        let has = |handle: &u32| self.rings().iter().any(|ring| ring.has(Peer(*handle)));
+        let has = |handle: &u32| {
+            let peer = Peer(*handle);
+            self.rings().iter().any(|ring| ring.has(peer))
+                || self.links.knows(peer)
+                || self.join.names(peer)
+        };
         if !has_dropped && self.sync.noted.fresh.iter().all(has) {
             self.sync.noted.known.append(&mut self.sync.noted.fresh);
             self.sync.noted.known.sort_unstable();

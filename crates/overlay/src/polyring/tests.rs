@@ -4,11 +4,11 @@ use proptest::{prelude::*, strategy::ValueTree as _};
 use ringweave_ids::{Guid, Peer, Random, Signature, Step};
 
 use super::{
-    Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Policy, Position,
-    PositionId, Proof, Seat, Version, Walk,
-    testing::{SILENCE, Swarm},
+    Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Policy, Polyring,
+    Position, PositionId, Proof, Seat, Span, Timer, Version, Walk,
+    testing::{Faker, SILENCE, Swarm},
 };
-use crate::Input;
+use crate::{Cx, Input, Output, Overlay, View};
 
 fn rings_of(ring_size: u16) -> Config {
     Config {
@@ -318,6 +318,87 @@ fn crashes_drawn_from_many_seeds_heal() {
 fn the_same_history_gives_the_same_places() {
     let places = || guids(&Swarm::grown(rings_of(4), 30, |_| ""));
     assert_eq!(places(), places());
+}
+
+#[test]
+fn keys_and_the_order_of_joins_alone_shape_the_tree() {
+    let coordinates = |delay: fn(u32, u32) -> Duration| {
+        let mut swarm = Swarm::new(rings_of(4));
+        swarm.delay = delay;
+        for number in 0..60 {
+            let contacts: &[u32] = if number == 0 { &[] } else { &[0] };
+            swarm.join(number, "", contacts);
+            swarm.run_until(seconds(10), |it| it.guid(number).is_some());
+        }
+        let text = |(number, guid): (u32, Guid)| (number, guid.to_string());
+        guids(&swarm).into_iter().map(text).collect::<Vec<_>>()
+    };
+    let near = coordinates(|_, _| Duration::from_millis(3));
+    let far = coordinates(|a, b| Duration::from_millis(20 + u64::from((a * b) % 50)));
+    assert_eq!(near, far);
+}
+
+#[test]
+fn a_broadcast_may_go_sideways_first() {
+    let config = Config {
+        order: Order::Sideways,
+        ..rings_of(4)
+    };
+    let swarm = Swarm::grown(config, 30, |_| "");
+    assert_whole(&swarm);
+    let (leaf, ..) = swarm
+        .peers
+        .values()
+        .find(|(peer, ..)| peer.guid.depth() > 1)
+        .expect("30 peers do not fit into one ring of 4");
+    let mut copies = Vec::new();
+    leaf.copies(&Span::Inward, 0, &mut copies);
+    let inward = copies.iter().position(|(_, span)| *span == Span::Inward);
+    assert_eq!(inward, Some(copies.len() - 1));
+}
+
+#[test]
+fn a_built_peer_asks_for_its_timers_once() {
+    let swarm = Swarm::grown(rings_of(4), 8, |_| "");
+    let (peer, profile, _) = &swarm.peers[&1];
+    let host = Faker::new(1);
+    let view = || View {
+        config: &swarm.config,
+        me: Peer(1),
+        profile,
+        host: &host,
+    };
+    let [own, below, above] = peer.rings().map(Clone::clone);
+    let record = own.record(Peer(1)).expect("placed").clone();
+    let mut built = Polyring::built(&view(), record, own, below, above, peer.prefix.clone());
+    assert_eq!(built.address(), peer.address());
+    let mut ask = || {
+        let (mut out, random) = (Vec::new(), &mut Random::new(1));
+        let now = swarm.now;
+        let out_of = &mut out;
+        built.handle(
+            &mut Cx {
+                view: view(),
+                now,
+                random,
+                out: out_of,
+            },
+            Input::Join(Vec::new()),
+        );
+        out
+    };
+    let first = ask();
+    assert!(
+        matches!(
+            first[..],
+            [
+                Output::Timer(_, Timer::Sweep),
+                Output::Timer(_, Timer::Beat)
+            ]
+        ),
+        "{first:?}"
+    );
+    assert!(ask().is_empty());
 }
 
 fn steps() -> impl Strategy<Value = Guid> {
