@@ -15,14 +15,20 @@ const NONE: u32 = u32::MAX;
 /// Up to this many entries take no more room than they need: many maps have one or two.
 const SMALL: usize = 4;
 
-/// A map of at most `cap` entries.
+/// A map of at most `cap` entries. An empty one takes no memory beyond itself: a peer has several,
+/// and most stay empty.
 pub(crate) struct Lru<K, V> {
+    filled: Option<Box<Filled<K, V>>>,
+    cap: usize,
+    seed: u64,
+}
+
+struct Filled<K, V> {
     index: HashMap<K, u32, Seed>,
     slots: Vec<Option<Entry<K, V>>>,
     free: Vec<u32>,
     newest: u32,
     oldest: u32,
-    cap: usize,
 }
 
 struct Entry<K, V> {
@@ -34,54 +40,93 @@ struct Entry<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// An empty map; `seed` differs from peer to peer, so that no key collides everywhere.
-    pub(crate) fn new(cap: usize, seed: u64) -> Self {
+    pub(crate) const fn new(cap: usize, seed: u64) -> Self {
         Self {
-            index: HashMap::with_hasher(Seed(seed)),
-            slots: Vec::new(),
-            free: Vec::new(),
-            newest: NONE,
-            oldest: NONE,
+            filled: None,
             cap,
+            seed,
         }
     }
 
     /// The slot of `key`, if it is here. It stays the same as long as the entry lives.
     pub(crate) fn slot(&self, key: &K) -> Option<u32> {
-        self.index.get(key).copied()
+        self.filled.as_ref()?.index.get(key).copied()
     }
 
     /// The entry in `slot`, if one lives there.
     pub(crate) fn at(&mut self, slot: u32) -> Option<(&K, &mut V)> {
-        let entry = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let filled = self.filled.as_mut()?;
+        let entry = filled.slots.get_mut(slot as usize)?.as_mut()?;
         Some((&entry.key, &mut entry.value))
     }
 
     /// The value of `key`, without counting as a use.
     pub(crate) fn peek(&self, key: &K) -> Option<&V> {
-        let slot = *self.index.get(key)?;
-        self.slots[slot as usize].as_ref().map(|entry| &entry.value)
+        let slot = self.slot(key)?;
+        let entry = self.filled.as_ref()?.slots[slot as usize].as_ref();
+        entry.map(|entry| &entry.value)
     }
 
     /// The value of `key`; it is now the one used last.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = self.slot(key)?;
         self.touch(slot);
-        self.slots[slot as usize]
-            .as_mut()
-            .map(|entry| &mut entry.value)
+        self.at(slot).map(|(_, value)| value)
     }
 
     /// Makes the entry in `slot` the one used last.
     pub(crate) fn touch(&mut self, slot: u32) {
-        if self.newest != slot && self.slots.get(slot as usize).is_some_and(Option::is_some) {
-            self.unlink(slot);
-            self.link(slot);
+        if let Some(filled) = &mut self.filled {
+            filled.touch(slot);
         }
     }
 
     /// Puts a value in, and gives its slot and what had to go for it.
     pub(crate) fn insert(&mut self, key: K, value: V) -> (u32, Option<(K, V)>) {
-        if let Some(slot) = self.slot(&key) {
+        let seed = Seed(self.seed);
+        let filled = self
+            .filled
+            .get_or_insert_with(|| Box::new(Filled::new(seed)));
+        filled.insert(key, value, self.cap)
+    }
+
+    /// Takes a value out.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let slot = self.slot(key)?;
+        let gone = self.filled.as_mut()?.take(slot);
+        gone.map(|(_, value)| value)
+    }
+
+    /// Every slot that may hold an entry, for walks with [`at`](Self::at).
+    pub(crate) fn slots(&self) -> std::ops::Range<u32> {
+        0..self.filled.as_ref().map_or(0, |it| it.slots.len() as u32)
+    }
+
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.filled.as_ref().map_or(0, |it| it.index.len())
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.filled = None;
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Filled<K, V> {
+    fn new(seed: Seed) -> Self {
+        Self {
+            index: HashMap::with_hasher(seed),
+            slots: Vec::new(),
+            free: Vec::new(),
+            newest: NONE,
+            oldest: NONE,
+        }
+    }
+
+    fn insert(&mut self, key: K, value: V, cap: usize) -> (u32, Option<(K, V)>) {
+        if let Some(slot) = self.index.get(&key).copied() {
             self.touch(slot);
             let entry = self.slots[slot as usize]
                 .as_mut()
@@ -89,8 +134,8 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             let old = std::mem::replace(&mut entry.value, value);
             return (slot, Some((key, old)));
         }
-        let evicted = if self.index.len() >= self.cap {
-            self.pop_oldest()
+        let evicted = if self.index.len() >= cap {
+            self.take(self.oldest)
         } else {
             None
         };
@@ -112,34 +157,11 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         (slot, evicted)
     }
 
-    /// Takes a value out.
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let slot = self.slot(key)?;
-        self.take(slot).map(|(_, value)| value)
-    }
-
-    /// Every slot that may hold an entry, for walks with [`at`](Self::at).
-    pub(crate) fn slots(&self) -> std::ops::Range<u32> {
-        0..self.slots.len() as u32
-    }
-
-    /// How many entries there are.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.index.clear();
-        self.slots.clear();
-        self.free.clear();
-        self.newest = NONE;
-        self.oldest = NONE;
-    }
-
-    fn pop_oldest(&mut self) -> Option<(K, V)> {
-        self.take(self.oldest)
+    fn touch(&mut self, slot: u32) {
+        if self.newest != slot && self.slots.get(slot as usize).is_some_and(Option::is_some) {
+            self.unlink(slot);
+            self.link(slot);
+        }
     }
 
     fn take(&mut self, slot: u32) -> Option<(K, V)> {

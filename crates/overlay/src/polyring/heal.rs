@@ -83,6 +83,10 @@ impl Polyring {
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, _loss: Loss) {
         self.relink(peer, false);
         self.on_contact_down(cx, peer);
+        if self.links.is_cut_off() && self.sync.is_beating() {
+            // Its beats look for others now.
+            self.quicken(cx);
+        }
         if self.record.is_some() && self.links.is_wanted(peer) {
             self.suspect(cx, peer);
         } else {

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ringweave_ids::{Guid, Peer};
+use ringweave_ids::{Guid, Peer, Time};
 use smallvec::SmallVec;
 
 use super::{
@@ -23,7 +23,10 @@ const REPAIR: (Duration, Duration) = (Duration::from_millis(300), Duration::from
 /// The pace of hellos: this soon after a change, half as often each time (Trickle, Levis et al.,
 /// NSDI 2004), up to the slowest.
 const BEAT_FIRST: Duration = Duration::from_millis(1_500);
-const BEAT_LAST: Duration = Duration::from_secs(15);
+const BEAT_LAST: Duration = Duration::from_secs(60);
+
+/// After a change, or without any connection, the next hello is no further away than this.
+const BEAT_SOON: Duration = Duration::from_secs(15);
 
 /// Repairs that wait at once; more are found again by a later hello.
 const MAX_REPAIRS: usize = 256;
@@ -35,6 +38,8 @@ pub(super) struct Repairs {
     is_dialling: bool,
     turn: u8,
     beat: Duration,
+    /// When the next beat is due; a timer that runs out before is an old one.
+    beat_at: Time,
     pub(super) noted: Noted,
 }
 
@@ -432,7 +437,7 @@ impl Polyring {
                     .ring_mut(id)
                     .is_some_and(|ring| ring.merge_member(cx.view.host, record.clone(), cx.now))
                 {
-                    self.sync.beat = BEAT_FIRST;
+                    self.quicken(cx);
                     if id == self.own.id {
                         new_members.push(record.clone());
                     }
@@ -535,6 +540,9 @@ impl Polyring {
 
     /// A hello to one neighbour: siblings, children and parents in turn.
     pub(super) fn on_beat(&mut self, cx: &mut Cx<'_>) {
+        if cx.now < self.sync.beat_at {
+            return;
+        }
         self.sync.turn = (self.sync.turn + 1) % 3;
         let mut roles = [Role::Sibling, Role::Parent, Role::Child];
         roles.rotate_left(usize::from(self.sync.turn));
@@ -547,14 +555,29 @@ impl Polyring {
                 .collect();
             cx.random.pick(&linked).copied()
         });
+        self.sync.beat = (self.sync.beat * 2).min(BEAT_LAST);
         if let Some(peer) = linked {
             self.send_hello(cx, peer);
         } else {
+            self.sync.beat = self.sync.beat.min(BEAT_SOON);
             self.on_lonely_beat(cx);
         }
-        self.sync.beat = (self.sync.beat * 2).min(BEAT_LAST);
-        let span = cx.random.between(self.sync.beat / 2, self.sync.beat);
+        let beat = self.sync.beat;
+        self.beat_within(cx, beat);
+    }
+
+    fn beat_within(&mut self, cx: &mut Cx<'_>, span: Duration) {
+        let span = cx.random.between(span / 2, span);
+        self.sync.beat_at = cx.now + span;
         cx.after(span, Timer::Beat);
+    }
+
+    /// Something changed: hellos come at the quick pace again.
+    pub(super) fn quicken(&mut self, cx: &mut Cx<'_>) {
+        self.sync.beat = BEAT_FIRST;
+        if self.sync.beat_at > cx.now + BEAT_SOON {
+            self.beat_within(cx, BEAT_SOON);
+        }
     }
 
     /// Gives back the handles that no roster, link or duty names any more.
