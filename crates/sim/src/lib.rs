@@ -20,8 +20,8 @@ pub use report::{
 };
 pub use scenario::{
     Axis, Bootstrap, Canary, Churn, Fault, FaultKind, Form, Grid, GridRun, Latency, MAX_RUNS,
-    Pairs, Policy, SETTINGS, Scenario, ScenarioError, SetError, Setting, Share, Split, Topology,
-    Where, WordError, setting,
+    Order, Pairs, Policy, SETTINGS, Scenario, ScenarioError, SetError, Setting, Share, Split,
+    Topology, Where, WordError, setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;

@@ -12,7 +12,13 @@ pub(crate) fn quantiles(values: &mut [f64]) -> Option<Quantiles> {
     let max = *values.last()?;
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let at = |share| quantile(values, share);
-    Some(Quantiles { mean, p50: at(0.5), p95: at(0.95), p99: at(0.99), max })
+    Some(Quantiles {
+        mean,
+        p50: at(0.5),
+        p95: at(0.95),
+        p99: at(0.99),
+        max,
+    })
 }
 
 /// The smallest value that this share of all ordered values does not exceed.
@@ -30,10 +36,17 @@ pub(crate) fn load(work: &mut [u64]) -> Option<Load> {
     }
     let (count, sum) = (work.len() as f64, sum as f64);
     // Mean absolute difference over twice the mean, from the ordered values.
-    let weighted: f64 = work.iter().zip(1..).map(|(one, rank)| *one as f64 * f64::from(rank)).sum();
+    let weighted: f64 = work
+        .iter()
+        .zip(1..)
+        .map(|(one, rank)| *one as f64 * f64::from(rank))
+        .sum();
     let gini = (2.0 * weighted / (count * sum) - (count + 1.0) / count).max(0.0);
     let most = *work.last()? as f64;
-    Some(Load { max_over_mean: most * count / sum, gini })
+    Some(Load {
+        max_over_mean: most * count / sum,
+        gini,
+    })
 }
 
 /// Processor seconds of this process so far.
@@ -48,7 +61,12 @@ pub(crate) fn memory() -> Option<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kb| kb * 1_024)
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
+            .map(|kb| kb * 1_024)
     };
     Some((field("VmRSS:")?, field("VmHWM:")?))
 }
@@ -61,7 +79,13 @@ mod tests {
     fn quantiles_of_a_hundred_numbers_are_those_numbers() {
         let mut values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         let figures = quantiles(&mut values).unwrap();
-        let wanted = Quantiles { mean: 50.5, p50: 50.0, p95: 95.0, p99: 99.0, max: 100.0 };
+        let wanted = Quantiles {
+            mean: 50.5,
+            p50: 50.0,
+            p95: 95.0,
+            p99: 99.0,
+            max: 100.0,
+        };
         assert_eq!(figures, wanted);
         assert_eq!(quantiles(&mut []), None);
     }
@@ -69,7 +93,10 @@ mod tests {
     #[test]
     fn even_work_has_no_gini_and_one_worker_all_of_it() {
         let even = load(&mut [5; 100]).unwrap();
-        assert!(even.gini < 1e-9 && (even.max_over_mean - 1.0).abs() < 1e-9, "{even:?}");
+        assert!(
+            even.gini < 1e-9 && (even.max_over_mean - 1.0).abs() < 1e-9,
+            "{even:?}"
+        );
         let mut one = vec![0; 99];
         one.push(7);
         let alone = load(&mut one).unwrap();

@@ -180,6 +180,12 @@ const FLAGS: &[Flag] = &[
         "Where newcomers go: balanced, nearest, labelled",
     ),
     (
+        "order",
+        "ORDER",
+        WORLD,
+        "Whom a broadcast is passed to first: inward, the parent; sideways, the siblings",
+    ),
+    (
         "latency",
         "LATENCY",
         WORLD,

@@ -346,7 +346,8 @@ mod tests {
                 "fault",
             ),
         ] {
-            let RunError::Setting { field: found, .. } = read(text).unwrap().check().unwrap_err() else {
+            let RunError::Setting { field: found, .. } = read(text).unwrap().check().unwrap_err()
+            else {
                 panic!("{text}");
             };
             assert_eq!(found, field, "{text}");

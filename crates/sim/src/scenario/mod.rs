@@ -64,6 +64,8 @@ pub struct Scenario {
     pub partition: Option<Split>,
     /// Where a polyring's newcomers go.
     pub policy: Policy,
+    /// Whom a polyring's peers pass a broadcast to first.
+    pub order: Order,
     /// Most positions in a ring of a polyring; nothing: the topology's own default.
     pub ring_size: Option<u16>,
     /// Members of a position with children; nothing: the topology's own default.
@@ -104,6 +106,7 @@ impl Default for Scenario {
             crash: None,
             partition: None,
             policy: Policy::Balanced,
+            order: Order::Inward,
             ring_size: None,
             cluster: None,
             private: 0.0,
@@ -183,6 +186,15 @@ pub enum Policy {
     Nearest,
     /// `labelled`: the branch of their label, which is where they are.
     Labelled,
+}
+
+/// Whom a polyring passes a broadcast to first; children come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `inward`: the parent, then the siblings.
+    Inward,
+    /// `sideways`: the siblings, then the parent.
+    Sideways,
 }
 
 /// `SHARE@T`: a share of the peers, at a time.

@@ -285,6 +285,13 @@ pub const SETTINGS: &[Setting] = &[
         check: |_| Ok(()),
     },
     Setting {
+        name: "order",
+        form: Form::Text,
+        get: |from| Some(from.order.to_string()),
+        set: |into, text, _| parse(text).map(|value| into.order = value),
+        check: |_| Ok(()),
+    },
+    Setting {
         name: "ring_size",
         form: Form::Number,
         get: |from| from.ring_size.map(|value| value.to_string()),

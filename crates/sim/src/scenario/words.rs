@@ -12,7 +12,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Bootstrap, Canary, Churn, Latency, Pairs, Policy, Share, Split, Topology};
+use super::{Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Share, Split, Topology};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -72,6 +72,14 @@ impl FromStr for Pairs {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         choose(Self::ALL, "choice of pairs", text)
+    }
+}
+
+impl FromStr for Order {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        choose(Self::ALL, "order of a broadcast", text)
     }
 }
 
@@ -206,6 +214,12 @@ impl fmt::Display for Pairs {
     }
 }
 
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name(Self::ALL, *self))
+    }
+}
+
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(name(Self::ALL, *self))
@@ -266,6 +280,12 @@ impl Pairs {
     /// Each choice with its word.
     const ALL: &'static [(Self, &'static str)] =
         &[(Self::Uniform, "uniform"), (Self::Local, "local")];
+}
+
+impl Order {
+    /// Each order with its word.
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Inward, "inward"), (Self::Sideways, "sideways")];
 }
 
 impl Policy {
@@ -345,6 +365,7 @@ mod tests {
         Topology::ALL.iter().for_each(|(value, _)| survives(value));
         Bootstrap::ALL.iter().for_each(|(value, _)| survives(value));
         Pairs::ALL.iter().for_each(|(value, _)| survives(value));
+        Order::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ringweave_ids::{Peer, Random, Time};
 use ringweave_node::{
-    Cast, Command, Counters, Event as Told, Frame, Input, Lane, Node, Output, Port, Settings, Ticket,
+    Cast, Command, Counters, Event as Told, Frame, Input, Lane, Node, Output, Port, Settings,
+    Ticket,
 };
 use ringweave_overlay::{Loss, Profile};
 
@@ -137,15 +138,19 @@ impl<O: Lab> Actor<O> {
                 }
             }
             What::Bye => {
-                let is_up = self.links.get(from).is_some_and(|link| link.state == State::Up);
+                let is_up = self
+                    .links
+                    .get(from)
+                    .is_some_and(|link| link.state == State::Up);
                 if is_up {
                     self.lose(common, sink, from, Loss::Closed);
                 }
             }
             What::Silence(peer, life) => {
-                let is_it = self.links.get(peer).is_some_and(|link| {
-                    link.state == State::Up && link.life == life
-                });
+                let is_it = self
+                    .links
+                    .get(peer)
+                    .is_some_and(|link| link.state == State::Up && link.life == life);
                 // What was made anew since then is another connection.
                 if is_it {
                     self.post(common, sink, peer, What::Bye);
@@ -166,7 +171,7 @@ impl<O: Lab> Actor<O> {
                 if until - sink.now >= SILENCE {
                     self.fall_silent(sink);
                 }
-                self.to_self(sink, until, What::Deed(Box::new(Deed::Thaw)));
+                self.later(sink, until, What::Deed(Box::new(Deed::Thaw)));
             }
             Deed::Thaw => self.thaw(common, sink),
             Deed::Cut(number) => self.be_cut(common, number, sink),
@@ -193,7 +198,12 @@ impl<O: Lab> Actor<O> {
             // Milliseconds, and larger in each life whatever the clock says.
             incarnation: now / 1_000 + u64::from(self.life),
         };
-        Settings { config: Arc::clone(&common.config), me: Peer(self.me), profile, name: None }
+        Settings {
+            config: Arc::clone(&common.config),
+            me: Peer(self.me),
+            profile,
+            name: None,
+        }
     }
 
     fn start(&mut self, common: &Common<O>, contacts: Vec<u32>, sink: &mut Sink<'_, O>) {
@@ -204,7 +214,11 @@ impl<O: Lab> Actor<O> {
         let node = Node::new(self.settings(common, sink.now), &common.desk(self.me));
         self.node = Some(Box::new(node));
         sink.tally.started += 1;
-        self.input(common, sink, Input::Join(contacts.into_iter().map(Peer).collect()));
+        self.input(
+            common,
+            sink,
+            Input::Join(contacts.into_iter().map(Peer).collect()),
+        );
     }
 
     fn crash(&mut self, sink: &mut Sink<'_, O>) {
@@ -219,7 +233,11 @@ impl<O: Lab> Actor<O> {
         for link in self.links.iter() {
             self.number += 1;
             // The other side of a dial may take it for up by then.
-            let life = if link.state == State::Up { link.life } else { ANY };
+            let life = if link.state == State::Up {
+                link.life
+            } else {
+                ANY
+            };
             sink.push(Event {
                 at: sink.now + SILENCE,
                 to: link.peer,
@@ -237,7 +255,10 @@ impl<O: Lab> Actor<O> {
             return;
         }
         // All that stood before has been given up by the others.
-        let up = self.links.iter().filter(|link| link.state == State::Up && link.at <= since);
+        let up = self
+            .links
+            .iter()
+            .filter(|link| link.state == State::Up && link.at <= since);
         for peer in up.map(|link| link.peer).collect::<Vec<_>>() {
             self.lose(common, sink, peer, Loss::Silent);
         }
@@ -261,8 +282,11 @@ impl<O: Lab> Actor<O> {
             let is_beyond = cut.side[link.peer as usize] != cut.side[self.me as usize];
             link.state == State::Up && is_beyond
         });
-        for (peer, life) in beyond.map(|link| (link.peer, link.life)).collect::<Vec<_>>() {
-            self.to_self(sink, sink.now + SILENCE, What::Silence(peer, life));
+        for (peer, life) in beyond
+            .map(|link| (link.peer, link.life))
+            .collect::<Vec<_>>()
+        {
+            self.later(sink, sink.now + SILENCE, What::Silence(peer, life));
         }
     }
 
@@ -285,7 +309,9 @@ impl<O: Lab> Actor<O> {
 
     /// Hands an input to the node and carries its outputs out.
     fn input(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, input: Input<O>) {
-        let Some(node) = self.node.as_deref_mut() else { return };
+        let Some(node) = self.node.as_deref_mut() else {
+            return;
+        };
         let now = Time::from_micros(sink.now);
         let desk = common.desk(self.me);
         let mut outputs = std::mem::take(&mut sink.outputs);
@@ -304,7 +330,7 @@ impl<O: Lab> Actor<O> {
                 }
                 Output::Forget(_) => {}
                 Output::Timer(span, timer) => {
-                    self.to_self(sink, sink.now + micros(span), What::Timer(timer));
+                    self.later(sink, sink.now + micros(span), What::Timer(timer));
                 }
                 Output::Event(Told::Message(message)) => {
                     messages += 1;
@@ -344,19 +370,30 @@ impl<O: Lab> Actor<O> {
     }
 
     /// What a canary does to a frame; says whether it is gone.
-    fn sing(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, to: u32, frame: &Frame<O>) -> bool {
+    fn sing(
+        &mut self,
+        common: &Common<O>,
+        sink: &mut Sink<'_, O>,
+        to: u32,
+        frame: &Frame<O>,
+    ) -> bool {
         match (common.canary, frame) {
             (Some(Canary::RepairOff), Frame::Overlay(message)) => {
-                let is_lost = O::is_news(message) && mix(u64::from(self.number) ^ mix(u64::from(self.me))) % 16 == 0;
+                let is_lost = O::is_news(message)
+                    && mix(u64::from(self.number) ^ mix(u64::from(self.me))).is_multiple_of(16);
                 O::is_repair(message) || is_lost
             }
             (Some(Canary::DroppedDelta), Frame::Overlay(message)) => {
-                to % 2 == 0 && self.me + 1 == common.keys.count() && O::is_news(message)
+                to.is_multiple_of(2) && self.me + 1 == common.keys.count() && O::is_news(message)
             }
             (Some(Canary::DoubledBroadcast), Frame::Envelope(envelope))
                 if self.me == 0 && matches!(envelope.cast, Cast::Span(_)) =>
             {
-                let parcel = Parcel { frame: frame.clone(), lane: Lane::Message, bytes: 0 };
+                let parcel = Parcel {
+                    frame: frame.clone(),
+                    lane: Lane::Message,
+                    bytes: 0,
+                };
                 self.transmit(common, sink, to, Box::new(parcel));
                 false
             }
@@ -378,8 +415,18 @@ impl<O: Lab> Actor<O> {
     }
 
     fn dial(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, to: u32) {
-        let Some(state) = self.links.dial(to, sink.now) else { return };
-        self.arm(sink, sink.now + if state == State::Resting { NOT_NOW } else { DIAL });
+        let Some(state) = self.links.dial(to, sink.now) else {
+            return;
+        };
+        self.arm(
+            sink,
+            sink.now
+                + if state == State::Resting {
+                    NOT_NOW
+                } else {
+                    DIAL
+                },
+        );
         let is_open = common.weather.cut(self.me, to, sink.now).is_none()
             && common.weather.can_dial(self.me, to);
         if state == State::Resting || !is_open || to >= common.keys.count() {
@@ -387,13 +434,28 @@ impl<O: Lab> Actor<O> {
         }
         self.number += 1;
         // There, back, and there again: QUIC's handshake with the greeting on its heels.
-        let trips = [(self.me, to), (to, self.me), (self.me, to)].into_iter().zip(0..);
+        let trips = [(self.me, to), (to, self.me), (self.me, to)]
+            .into_iter()
+            .zip(0..);
         let way = trips.map(|((a, b), trip)| {
-            common.weather.way(a, b, self.number.wrapping_mul(4).wrapping_add(trip), 0, sink.now)
+            common.weather.way(
+                a,
+                b,
+                self.number.wrapping_mul(4).wrapping_add(trip),
+                0,
+                sink.now,
+            )
         });
         let at = sink.now + way.sum::<u64>();
         let what = What::Knock(self.life);
-        sink.push(Event { at, to, from: self.me, number: self.number, life: ANY, what });
+        sink.push(Event {
+            at,
+            to,
+            from: self.me,
+            number: self.number,
+            life: ANY,
+            what,
+        });
     }
 
     /// Sends a word of the transport itself.
@@ -407,10 +469,23 @@ impl<O: Lab> Actor<O> {
             at = at.max(link.at);
             link.at = at;
         }
-        sink.push(Event { at, to, from: self.me, number: self.number, life: ANY, what });
+        sink.push(Event {
+            at,
+            to,
+            from: self.me,
+            number: self.number,
+            life: ANY,
+            what,
+        });
     }
 
-    fn transmit(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, to: u32, parcel: Box<Parcel<O>>) {
+    fn transmit(
+        &mut self,
+        common: &Common<O>,
+        sink: &mut Sink<'_, O>,
+        to: u32,
+        parcel: Box<Parcel<O>>,
+    ) {
         sink.tally.count_upkeep(common, sink.now, &parcel);
         let mut now = sink.now;
         if let Some((reopens, is_lasting)) = common.weather.cut(self.me, to, now) {
@@ -424,18 +499,33 @@ impl<O: Lab> Actor<O> {
         if let Some(rate) = common.upload {
             let lane = parcel.lane as usize;
             // Control goes first; messages wait for both.
-            let free = if lane == 0 { self.uplink[0] } else { self.uplink[0].max(self.uplink[1]) };
+            let free = if lane == 0 {
+                self.uplink[0]
+            } else {
+                self.uplink[0].max(self.uplink[1])
+            };
             now = now.max(free) + u64::from(parcel.bytes) * 1_000_000 / rate;
             self.uplink[lane] = now;
         }
         self.number += 1;
-        let Some(link) = self.links.get(to) else { return };
-        let way = common.weather.way(self.me, to, self.number, parcel.bytes, now);
+        let Some(link) = self.links.get(to) else {
+            return;
+        };
+        let way = common
+            .weather
+            .way(self.me, to, self.number, parcel.bytes, now);
         let at = (now + way).max(link.at);
         link.at = at;
         let life = link.life;
         let what = What::Frame(parcel);
-        sink.push(Event { at, to, from: self.me, number: self.number, life, what });
+        sink.push(Event {
+            at,
+            to,
+            from: self.me,
+            number: self.number,
+            life,
+            what,
+        });
     }
 
     fn on_frame(
@@ -453,7 +543,7 @@ impl<O: Lab> Actor<O> {
             let free = self.downlink.max(sink.now) + u64::from(parcel.bytes) * 1_000_000 / rate;
             self.downlink = free;
             if free > sink.now {
-                return self.to_self(sink, free, What::Passed(from, parcel));
+                return self.later(sink, free, What::Passed(from, parcel));
             }
         }
         self.input(common, sink, Input::Received(Peer(from), parcel.frame));
@@ -507,19 +597,28 @@ impl<O: Lab> Actor<O> {
     fn arm(&mut self, sink: &mut Sink<'_, O>, due: u64) {
         if due < self.tend {
             self.tend = due;
-            self.to_self(sink, due, What::Tend);
+            self.later(sink, due, What::Tend);
         }
     }
 
-    fn to_self(&mut self, sink: &mut Sink<'_, O>, at: u64, what: What<O>) {
+    fn later(&mut self, sink: &mut Sink<'_, O>, at: u64, what: What<O>) {
         self.number += 1;
         let (me, number, life) = (self.me, self.number, self.life);
-        sink.push(Event { at, to: me, from: me, number, life, what });
+        sink.push(Event {
+            at,
+            to: me,
+            from: me,
+            number,
+            life,
+            what,
+        });
     }
 
     /// Counters of the node that lives.
     pub(crate) fn counters(&self) -> Counters {
-        self.node.as_deref().map_or_else(Counters::default, |node| *node.counters())
+        self.node
+            .as_deref()
+            .map_or_else(Counters::default, |node| *node.counters())
     }
 }
 

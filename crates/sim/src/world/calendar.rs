@@ -53,7 +53,10 @@ impl<O: Overlay> Calendar<O> {
             self.cursor = self.cursor.min(place);
             self.windows[place].push(event);
         } else {
-            let fresh = || Later { first: window, events: Vec::new() };
+            let fresh = || Later {
+                first: window,
+                events: Vec::new(),
+            };
             let later = self.later.entry(window / PAGE).or_insert_with(fresh);
             later.first = later.first.min(window);
             later.events.push(event);
@@ -69,7 +72,10 @@ impl<O: Overlay> Calendar<O> {
             true => self.page * PAGE + self.cursor as u64,
             false => u64::MAX,
         };
-        let far = self.later.first_key_value().map_or(u64::MAX, |(_, later)| later.first);
+        let far = self
+            .later
+            .first_key_value()
+            .map_or(u64::MAX, |(_, later)| later.first);
         near.min(far)
     }
 

@@ -61,7 +61,11 @@ impl<'a, O: Lab> Crowd<'a, O> {
         for ((handle, _), place) in actors.iter().zip(1..) {
             places[*handle as usize] = place;
         }
-        Self { common, actors, places }
+        Self {
+            common,
+            actors,
+            places,
+        }
     }
 
     fn node(&self, handle: u32) -> Option<&'a Node<O>> {
@@ -93,7 +97,9 @@ impl<'a, O: Lab> Crowd<'a, O> {
             let Some(node) = actor.node() else { continue };
             table.clear();
             node.neighbours(&mut table);
-            let missing = table.iter().find(|it| !it.linked || self.node(it.peer.0).is_none());
+            let missing = table
+                .iter()
+                .find(|it| !it.linked || self.node(it.peer.0).is_none());
             findings.check(missing.is_none(), || {
                 let whom = missing.map_or(0, |it| it.peer.0);
                 format!("peer {handle} has no connection to its neighbour {whom}")
@@ -134,11 +140,16 @@ impl<'a, O: Lab> Crowd<'a, O> {
         };
         let bound = O::bound(start, end);
         let id = self.common.keys.id(to);
-        let mut target = Target::Peer { id, address: end.clone() };
+        let mut target = Target::Peer {
+            id,
+            address: end.clone(),
+        };
         let flow = Key(*id.as_bytes()).head();
         let (mut at, mut hops) = (from, 0);
         while at != to {
-            let Some(node) = self.node(at) else { return Err(format!("peer {at} is down")) };
+            let Some(node) = self.node(at) else {
+                return Err(format!("peer {at} is down"));
+            };
             let desk = self.common.desk(at);
             let view = View {
                 config: &*self.common.config,
@@ -175,7 +186,11 @@ impl<'a, O: Lab> Crowd<'a, O> {
         if let Some(node) = self.node(at) {
             node.neighbours(&mut table);
         }
-        table.iter().map(|it| it.peer.0).find(|other| *other != next).unwrap_or(next)
+        table
+            .iter()
+            .map(|it| it.peer.0)
+            .find(|other| *other != next)
+            .unwrap_or(next)
     }
 
     /// Spreads a broadcast over the tables: everyone once.
@@ -184,7 +199,9 @@ impl<'a, O: Lab> Crowd<'a, O> {
             return;
         }
         let (origin, _) = self.actors[random.below(self.actors.len())];
-        let Some(node) = self.node(origin) else { return };
+        let Some(node) = self.node(origin) else {
+            return;
+        };
         let flow = Key(*self.common.keys.id(origin).as_bytes()).head();
         let mut reached = vec![false; self.places.len()];
         reached[origin as usize] = true;

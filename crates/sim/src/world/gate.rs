@@ -60,7 +60,10 @@ impl<O: Overlay> Gate<O> {
         }
         let mut spins = 0;
         while self.round.load(Ordering::Acquire) == round {
-            assert!(!self.is_broken.load(Ordering::Relaxed), "another thread of the world died");
+            assert!(
+                !self.is_broken.load(Ordering::Relaxed),
+                "another thread of the world died"
+            );
             if spins < SPINS {
                 spins += 1;
                 hint::spin_loop();
@@ -74,14 +77,25 @@ impl<O: Overlay> Gate<O> {
     pub(crate) fn agree(&self, me: usize, next: u64) -> u64 {
         self.offers[me].store(next, Ordering::Release);
         self.wait();
-        let first = self.offers.iter().map(|offer| offer.load(Ordering::Acquire)).min();
+        let first = self
+            .offers
+            .iter()
+            .map(|offer| offer.load(Ordering::Acquire))
+            .min();
         first.unwrap_or(u64::MAX)
     }
 
     /// Leaves events for the peers of the other threads.
     pub(crate) fn post(&self, me: usize, outboxes: &mut [Vec<Event<O>>]) {
-        for (to, outbox) in outboxes.iter_mut().enumerate().filter(|(_, it)| !it.is_empty()) {
-            self.boxes[me][to].lock().expect("no thread dies with a box in hand").append(outbox);
+        for (to, outbox) in outboxes
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, it)| !it.is_empty())
+        {
+            self.boxes[me][to]
+                .lock()
+                .expect("no thread dies with a box in hand")
+                .append(outbox);
         }
     }
 

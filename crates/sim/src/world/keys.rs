@@ -31,9 +31,16 @@ impl Keys {
     pub(crate) fn drawn(seed: u64, count: u32, is_real: bool) -> Self {
         if !is_real {
             let network = words(mix(seed ^ NETWORK));
-            return Self { seed, count, network, real: None };
+            return Self {
+                seed,
+                count,
+                network,
+                real: None,
+            };
         }
-        let secrets: Vec<_> = (0..count).map(|peer| words(mix(seed) ^ u64::from(peer))).collect();
+        let secrets: Vec<_> = (0..count)
+            .map(|peer| words(mix(seed) ^ u64::from(peer)))
+            .collect();
         Self::given(&secrets, &words(mix(seed ^ NETWORK)))
     }
 
@@ -41,13 +48,19 @@ impl Keys {
     pub(crate) fn given(secrets: &[[u8; 32]], network: &[u8; 32]) -> Self {
         let peers: Vec<_> = secrets.iter().map(SigningKey::from_bytes).collect();
         let network = SigningKey::from_bytes(network);
-        let ids = peers.iter().map(|key| PeerId::from_bytes(key.verifying_key().to_bytes()));
+        let ids = peers
+            .iter()
+            .map(|key| PeerId::from_bytes(key.verifying_key().to_bytes()));
         let handles = ids.zip(0..).collect();
         Self {
             seed: 0,
             count: peers.len() as u32,
             network: network.verifying_key().to_bytes(),
-            real: Some(Real { peers, handles, network }),
+            real: Some(Real {
+                peers,
+                handles,
+                network,
+            }),
         }
     }
 
@@ -186,7 +199,11 @@ mod tests {
     fn only_the_signer_and_the_very_bytes_verify() {
         for is_real in [false, true] {
             let keys = Keys::drawn(7, 4, is_real);
-            let desk = |me| Desk { keys: &keys, me, is_blind: false };
+            let desk = |me| Desk {
+                keys: &keys,
+                me,
+                is_blind: false,
+            };
             let signature = desk(1).sign(b"a ring is a full mesh");
             assert!(desk(2).verify(&keys.id(1), b"a ring is a full mesh", &signature));
             assert!(!desk(2).verify(&keys.id(3), b"a ring is a full mesh", &signature));

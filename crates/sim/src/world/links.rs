@@ -53,7 +53,11 @@ pub(crate) struct Links<O: Overlay> {
 
 impl<O: Overlay> Default for Links<O> {
     fn default() -> Self {
-        Self { list: Vec::new(), waiting: Vec::new(), rests: Vec::new() }
+        Self {
+            list: Vec::new(),
+            waiting: Vec::new(),
+            rests: Vec::new(),
+        }
     }
 }
 
@@ -65,10 +69,28 @@ impl<O: Overlay> Links<O> {
 
     /// A new dial, unless there is a dial or a connection; says whether it is one.
     pub(crate) fn dial(&mut self, peer: u32, now: u64) -> Option<State> {
-        let Err(at) = self.find(peer) else { return None };
-        let is_resting = self.rests.iter().any(|(it, _, until)| *it == peer && *until > now);
-        let state = if is_resting { State::Resting } else { State::Dialled };
-        self.insert(at, Link { peer, life: 0, state, is_held: false, at: now });
+        let Err(at) = self.find(peer) else {
+            return None;
+        };
+        let is_resting = self
+            .rests
+            .iter()
+            .any(|(it, _, until)| *it == peer && *until > now);
+        let state = if is_resting {
+            State::Resting
+        } else {
+            State::Dialled
+        };
+        self.insert(
+            at,
+            Link {
+                peer,
+                life: 0,
+                state,
+                is_held: false,
+                at: now,
+            },
+        );
         Some(state)
     }
 
@@ -86,7 +108,16 @@ impl<O: Overlay> Links<O> {
                 !was_up
             }
             Err(at) => {
-                self.insert(at, Link { peer, life, state: State::Up, is_held: false, at: now });
+                self.insert(
+                    at,
+                    Link {
+                        peer,
+                        life,
+                        state: State::Up,
+                        is_held: false,
+                        at: now,
+                    },
+                );
                 true
             }
         }
@@ -102,7 +133,8 @@ impl<O: Overlay> Links<O> {
 
     /// A dial failed: the next one has to wait, twice as long each time.
     pub(crate) fn rest(&mut self, peer: u32, now: u64) {
-        self.rests.retain(|(it, _, until)| *it == peer || *until + REST > now);
+        self.rests
+            .retain(|(it, _, until)| *it == peer || *until + REST > now);
         let rest = |failures: u32| (1_000_000 << failures.min(5)).min(REST);
         match self.rests.iter_mut().find(|(it, ..)| *it == peer) {
             Some((_, failures, until)) => {
@@ -127,7 +159,9 @@ impl<O: Overlay> Links<O> {
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        let (due, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|(to, _)| *to == peer);
+        let (due, rest) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(to, _)| *to == peer);
         self.waiting = rest;
         let due: Vec<(u32, Box<Parcel<O>>)> = due;
         due.into_iter().map(|(_, parcel)| parcel).collect()

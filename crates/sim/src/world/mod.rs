@@ -37,8 +37,8 @@ use ringweave_node::{
     wire::{Book, Contact, Encoder},
 };
 
-pub use self::twin::{Twin, TwinPeer};
 pub(crate) use self::story::run;
+pub use self::twin::{Twin, TwinPeer};
 use self::{
     actor::Actor,
     check::Crowd,
@@ -102,7 +102,11 @@ impl<O: Lab> Common<O> {
     }
 
     fn desk(&self, me: u32) -> Desk<'_> {
-        Desk { keys: &self.keys, me, is_blind: self.blind == Some(me) }
+        Desk {
+            keys: &self.keys,
+            me,
+            is_blind: self.blind == Some(me),
+        }
     }
 
     /// The seed of a peer's chance in one of its lives.
@@ -112,7 +116,11 @@ impl<O: Lab> Common<O> {
     }
 
     fn label(&self, peer: u32) -> String {
-        if self.has_labels { self.weather.terrain.label(peer) } else { String::new() }
+        if self.has_labels {
+            self.weather.terrain.label(peer)
+        } else {
+            String::new()
+        }
     }
 
     /// The bytes of a frame on the wire, if this one is weighed; else 0.
@@ -138,7 +146,10 @@ struct Cards<'a>(&'a Keys);
 
 impl Book for Cards<'_> {
     fn contact(&self, peer: Peer) -> Contact {
-        Contact { id: self.0.id(peer.0), card: Bytes::from_static(&[0; CARD]) }
+        Contact {
+            id: self.0.id(peer.0),
+            card: Bytes::from_static(&[0; CARD]),
+        }
     }
 
     fn intern(&mut self, contact: Contact) -> Option<Peer> {
@@ -163,14 +174,26 @@ impl<O: Lab> World<O> {
     pub(crate) fn new(common: Common<O>, threads: u16) -> Self {
         let (count, shards) = (common.keys.count(), usize::from(threads.max(1)));
         let part = |me| Shard::new(me, shards, count, common.span);
-        Self { shards: (0..shards).map(part).collect(), common, now: 0, number: 0 }
+        Self {
+            shards: (0..shards).map(part).collect(),
+            common,
+            now: 0,
+            number: 0,
+        }
     }
 
     /// The world does something to a peer, at a moment that is still to come.
     pub(crate) fn deed(&mut self, at: u64, to: u32, deed: Deed<O>) {
         self.number += 1;
         let what = What::Deed(Box::new(deed));
-        let event = Event { at: at.max(self.now), to, from: WORLD, number: self.number, life: ANY, what };
+        let event = Event {
+            at: at.max(self.now),
+            to,
+            from: WORLD,
+            number: self.number,
+            life: ANY,
+            what,
+        };
         let shard = to as usize % self.shards.len();
         self.shards[shard].push(event);
     }
@@ -211,13 +234,19 @@ impl<O: Lab> World<O> {
         let shards = self.shards.len();
         self.shards.iter().enumerate().flat_map(move |(me, shard)| {
             let handle = move |place: usize| (place * shards + me) as u32;
-            shard.actors.iter().enumerate().map(move |(place, actor)| (handle(place), actor))
+            shard
+                .actors
+                .iter()
+                .enumerate()
+                .map(move |(place, actor)| (handle(place), actor))
         })
     }
 
     /// Peers that are up and have a place.
     pub(crate) fn placed(&self) -> u32 {
-        self.actors().filter(|(_, actor)| actor.address().is_some()).count() as u32
+        self.actors()
+            .filter(|(_, actor)| actor.address().is_some())
+            .count() as u32
     }
 
     pub(crate) fn tallies(&self) -> impl Iterator<Item = &tally::Tally> {
@@ -235,7 +264,9 @@ impl<O: Lab> World<O> {
 
     /// Hops from one peer to another, over the tables as they are now.
     pub(crate) fn hops(&self, from: u32, to: u32) -> Option<usize> {
-        Crowd::new(&self.common, self.actors().collect()).walk(from, to).ok()
+        Crowd::new(&self.common, self.actors().collect())
+            .walk(from, to)
+            .ok()
     }
 
     /// Puts peers with ready tables into the world.
@@ -245,7 +276,9 @@ impl<O: Lab> World<O> {
         for (peer, overlay) in overlays.into_iter().enumerate() {
             let shard = &mut self.shards[peer % shards];
             let common = &self.common;
-            shard.with(peer / shards, now, end, |actor, sink| actor.settle_in(common, overlay, sink));
+            shard.with(peer / shards, now, end, |actor, sink| {
+                actor.settle_in(common, overlay, sink)
+            });
         }
         let posted: Vec<_> = self.shards.iter_mut().flat_map(Shard::unpost).collect();
         for event in posted {
@@ -260,14 +293,16 @@ impl<O: Lab> World<O> {
     /// A peer and where it sits now.
     pub(crate) fn whereabouts(&self, peer: u32) -> Option<Placed<O::Address>> {
         let address = self.actor(peer).address()?.clone();
-        Some(Placed { id: self.id(peer), address, name: None })
+        Some(Placed {
+            id: self.id(peer),
+            address,
+            name: None,
+        })
     }
 }
 
-/// A fixed 64-bit mixer (SplitMix64's finaliser, Steele et al. 2014).
-pub(crate) const fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+/// 64 bits that look random and follow from `x`.
+#[inline]
+pub(crate) fn mix(x: u64) -> u64 {
+    crate::draw::mix(x, 1)
 }

@@ -124,22 +124,40 @@ impl Play {
         let micros = |seconds: f64| (seconds * 1e6) as u64;
         let end = start + micros(scenario.duration);
         let moment = |relative: i64| start + relative.max(0) as u64;
-        let mut arrivals: Vec<_> =
-            lives.iter().filter(|life| life.up > 0).map(|life| (moment(life.up), life.who)).collect();
-        let mut departures: Vec<_> =
-            lives.iter().filter_map(|life| Some((moment(life.down?), life.who))).collect();
+        let mut arrivals: Vec<_> = lives
+            .iter()
+            .filter(|life| life.up > 0)
+            .map(|life| (moment(life.up), life.who))
+            .collect();
+        let mut departures: Vec<_> = lives
+            .iter()
+            .filter_map(|life| Some((moment(life.down?), life.who)))
+            .collect();
         arrivals.retain(|(at, _)| *at < end);
         departures.retain(|(at, _)| *at < end);
         arrivals.sort_unstable();
         departures.sort_unstable();
-        let crash = scenario.crash.map(|it| (it.at, FaultKind::Crash(Where::Share(it.share))));
+        let crash = scenario
+            .crash
+            .map(|it| (it.at, FaultKind::Crash(Where::Share(it.share))));
         let partition = scenario.partition;
-        let partition =
-            partition.map(|it| (it.at, FaultKind::Partition(Where::Share(it.share), it.length)));
-        let others = scenario.faults.iter().map(|fault| (fault.at, fault.kind.clone()));
+        let partition = partition.map(|it| {
+            (
+                it.at,
+                FaultKind::Partition(Where::Share(it.share), it.length),
+            )
+        });
+        let others = scenario
+            .faults
+            .iter()
+            .map(|fault| (fault.at, fault.kind.clone()));
         let faults = crash.into_iter().chain(partition).chain(others);
-        let mut mishaps: Vec<_> =
-            faults.map(|(at, kind)| Mishap { at: start + micros(at), kind }).collect();
+        let mut mishaps: Vec<_> = faults
+            .map(|(at, kind)| Mishap {
+                at: start + micros(at),
+                kind,
+            })
+            .collect();
         mishaps.sort_by_key(|mishap| mishap.at);
         let has_churn = !(arrivals.is_empty() && departures.is_empty());
         Self {
@@ -187,7 +205,10 @@ impl Play {
     pub(crate) fn plan<O: Lab>(&mut self, world: &mut World<O>, until: u64) {
         self.gather(world);
         self.settle(world);
-        while self.mishaps.front().is_some_and(|mishap| mishap.at <= world.now)
+        while self
+            .mishaps
+            .front()
+            .is_some_and(|mishap| mishap.at <= world.now)
             && let Some(mishap) = self.mishaps.pop_front()
         {
             self.befall(world, mishap);
@@ -200,7 +221,9 @@ impl Play {
         while self.arrivals.front().is_some_and(|(at, _)| *at < until)
             && let Some((at, who)) = self.arrivals.pop_front()
         {
-            let contacts = (0..CONTACTS).filter_map(|_| self.anyone(world, None)).collect();
+            let contacts = (0..CONTACTS)
+                .filter_map(|_| self.anyone(world, None))
+                .collect();
             world.deed(at, who, Deed::Start(contacts));
         }
         let (start, end) = (self.start, self.end);
@@ -233,8 +256,13 @@ impl Play {
         if self.pairs == Pairs::Uniform {
             return Some((from, self.anyone(world, Some(from))?));
         }
-        let mut draws =
-            (0..TRIES).map(|_| world.common.weather.terrain.near(from, self.crowd, &mut self.random));
+        let mut draws = (0..TRIES).map(|_| {
+            world
+                .common
+                .weather
+                .terrain
+                .near(from, self.crowd, &mut self.random)
+        });
         let to = draws.find(|to| *to != from && world.actor(*to).address().is_some())?;
         Some((from, to))
     }
@@ -243,12 +271,21 @@ impl Play {
         let life = |peer: u32| (peer, world.actor(peer).life());
         let (from, to) = (life(from), life(to));
         let (arrived, is_asked, is_counted) = (None, false, false);
-        self.sent.push(Sent { at, from, to, arrived, is_asked, is_counted });
+        self.sent.push(Sent {
+            at,
+            from,
+            to,
+            arrived,
+            is_asked,
+            is_counted,
+        });
     }
 
     /// A message to a peer whose place the sender has heard of.
     fn look_up<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
-        let Some((from, to)) = self.pair(world) else { return };
+        let Some((from, to)) = self.pair(world) else {
+            return;
+        };
         let index = self.sent.len() as u64;
         self.note(world, at, from, to);
         self.tell(world, at, from, to);
@@ -264,11 +301,15 @@ impl Play {
     }
 
     fn multicast<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
-        let Some(from) = self.anyone(world, None) else { return };
+        let Some(from) = self.anyone(world, None) else {
+            return;
+        };
         let index = self.sent.len() as u64;
         let mut group: Vec<u32> = Vec::new();
         for _ in 0..RECEIVERS {
-            let Some(to) = self.anyone(world, Some(from)) else { return };
+            let Some(to) = self.anyone(world, Some(from)) else {
+                return;
+            };
             if !group.contains(&to) {
                 self.note(world, at, from, to);
                 self.tell(world, at, from, to);
@@ -276,29 +317,57 @@ impl Play {
             }
         }
         let payload = load::payload(Kind::Multicast, index, self.payload);
-        let to = group.into_iter().map(|to| Destination::Peer(world.id(to))).collect();
-        world.deed(at, from, Deed::Command(index, Command::Multicast(to, payload)));
+        let to = group
+            .into_iter()
+            .map(|to| Destination::Peer(world.id(to)))
+            .collect();
+        world.deed(
+            at,
+            from,
+            Deed::Command(index, Command::Multicast(to, payload)),
+        );
     }
 
     /// Asks the directory where a peer sits.
     fn ask<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
-        let Some(from) = self.anyone(world, None) else { return };
-        let Some(to) = self.anyone(world, Some(from)) else { return };
+        let Some(from) = self.anyone(world, None) else {
+            return;
+        };
+        let Some(to) = self.anyone(world, Some(from)) else {
+            return;
+        };
         let query = Query::Peer(world.id(to));
         self.asked_keys += 1;
         let ticket = KEYS | u64::from(to);
-        world.deed(at, from, Deed::Command(ticket, Command::Resolve(query, Effort::Once)));
+        world.deed(
+            at,
+            from,
+            Deed::Command(ticket, Command::Resolve(query, Effort::Once)),
+        );
     }
 
     fn broadcast<O: Lab>(&mut self, world: &mut World<O>, at: u64) {
-        let Some(from) = self.anyone(world, None) else { return };
-        let placed = world.actors().filter(|(_, actor)| actor.address().is_some());
+        let Some(from) = self.anyone(world, None) else {
+            return;
+        };
+        let placed = world
+            .actors()
+            .filter(|(_, actor)| actor.address().is_some());
         let there = placed.map(|(peer, actor)| (peer, actor.life())).collect();
         let number = self.spreads.len();
         self.open.push_back(number);
-        self.spreads.push(Spread { at, there, reached: 0, expected: 0 });
+        self.spreads.push(Spread {
+            at,
+            there,
+            reached: 0,
+            expected: 0,
+        });
         let payload = load::payload(Kind::Broadcast, number as u64, self.payload);
-        world.deed(at, from, Deed::Command(u64::MAX, Command::Broadcast(None, payload)));
+        world.deed(
+            at,
+            from,
+            Deed::Command(u64::MAX, Command::Broadcast(None, payload)),
+        );
     }
 
     /// Takes in what arrived.
@@ -310,7 +379,9 @@ impl Play {
             asked.append(&mut tally.asked);
         }
         for ticket in asked {
-            let Some(first) = self.sent.get(ticket as usize).copied() else { continue };
+            let Some(first) = self.sent.get(ticket as usize).copied() else {
+                continue;
+            };
             // All receivers of a multicast follow its first.
             for sent in self.sent[ticket as usize..].iter_mut().take(RECEIVERS) {
                 if (sent.at, sent.from) == (first.at, first.from) {
@@ -318,8 +389,19 @@ impl Play {
                 }
             }
         }
-        for Delivery { kind, index, at, by, hops } in deliveries {
-            let reach = if kind == Kind::Multicast { RECEIVERS } else { 1 };
+        for Delivery {
+            kind,
+            index,
+            at,
+            by,
+            hops,
+        } in deliveries
+        {
+            let reach = if kind == Kind::Multicast {
+                RECEIVERS
+            } else {
+                1
+            };
             let mut meant = self.sent[index as usize..].iter_mut().take(reach);
             match meant.find(|sent| sent.to.0 == by) {
                 Some(sent) => sent.arrived = sent.arrived.or(Some((at, hops))),
@@ -374,7 +456,11 @@ impl Play {
                 until += span(length);
                 let side = self.marked(world, &whom);
                 let number = world.common.weather.cuts.len();
-                world.common.weather.cuts.push(Cut { from: now, until, side });
+                world.common.weather.cuts.push(Cut {
+                    from: now,
+                    until,
+                    side,
+                });
                 for peer in 0..world.count() {
                     if world.actor(peer).node().is_some() {
                         world.deed(now, peer, Deed::Cut(number));
@@ -384,12 +470,24 @@ impl Play {
             FaultKind::Loss(lost, length) => {
                 until += span(length);
                 let (loss, slow, factor) = (share(lost), Vec::new(), 1.0);
-                world.common.weather.storms.push(Storm { from: now, until, loss, slow, factor });
+                world.common.weather.storms.push(Storm {
+                    from: now,
+                    until,
+                    loss,
+                    slow,
+                    factor,
+                });
             }
             FaultKind::Slow(whom, factor, length) => {
                 until += span(length);
                 let (loss, slow) = (0, self.marked(world, &whom));
-                world.common.weather.storms.push(Storm { from: now, until, loss, slow, factor });
+                world.common.weather.storms.push(Storm {
+                    from: now,
+                    until,
+                    loss,
+                    slow,
+                    factor,
+                });
             }
             FaultKind::FlashCrowd(count, length) => {
                 until += span(length);
@@ -420,10 +518,14 @@ impl Play {
             Where::Ring(place) => (place, true),
             Where::Position(place) => (place, false),
         };
-        let Ok(place) = place.parse::<Guid>() else { return Vec::new() };
+        let Ok(place) = place.parse::<Guid>() else {
+            return Vec::new();
+        };
         let is_at = |address: &O::Address| O::is_at(address, &place, is_ring);
-        let mut there: Vec<u32> =
-            up.filter(|(_, actor)| actor.address().is_some_and(is_at)).map(|(peer, _)| peer).collect();
+        let mut there: Vec<u32> = up
+            .filter(|(_, actor)| actor.address().is_some_and(is_at))
+            .map(|(peer, _)| peer)
+            .collect();
         there.sort_unstable();
         there
     }

@@ -18,7 +18,7 @@ use super::{
     lab::Lab,
     mix,
 };
-use crate::{Policy, Scenario};
+use crate::{Order, Policy, Scenario};
 
 /// The ring id of a roster that is not known.
 const NOWHERE: PositionId = PositionId(u64::MAX);
@@ -35,7 +35,10 @@ impl Lab for Polyring {
                 Policy::Nearest => polyring::Policy::Nearest,
                 Policy::Labelled => polyring::Policy::Labelled,
             },
-            ..config
+            order: match scenario.order {
+                Order::Inward => polyring::Order::Inward,
+                Order::Sideways => polyring::Order::Sideways,
+            },
         }
     }
 
@@ -69,7 +72,10 @@ impl Lab for Polyring {
         rings.sort_unstable();
         for pair in rings.windows(2) {
             findings.check(pair[0].0 != pair[1].0 || pair[0].1 == pair[1].1, || {
-                format!("peers {} and {} hold different rosters of their ring", pair[0].3, pair[1].3)
+                format!(
+                    "peers {} and {} hold different rosters of their ring",
+                    pair[0].3, pair[1].3
+                )
             });
         }
         rings.dedup_by(|next, first| {
@@ -116,7 +122,10 @@ impl Lab for Polyring {
         let coordinates = |guid: &Guid| Self::coordinates(guid);
         for pair in places.windows(2) {
             findings.check(coordinates(pair[0].0) != coordinates(pair[1].0), || {
-                format!("peers {} and {} both sit at {}", pair[0].1, pair[1].1, pair[0].0)
+                format!(
+                    "peers {} and {} both sit at {}",
+                    pair[0].1, pair[1].1, pair[0].0
+                )
             });
         }
         positions.sort_unstable_by_key(|(position, _)| *position);
@@ -128,7 +137,9 @@ impl Lab for Polyring {
                 Ok(at) => guid.parent().as_ref() == Some(positions[at].1),
                 Err(_) => ring == PositionId::CENTER && guid.depth() == 1,
             };
-            findings.check(is_below, || format!("peer {handle} at {guid} does not sit below its parent"));
+            findings.check(is_below, || {
+                format!("peer {handle} at {guid} does not sit below its parent")
+            });
         }
     }
 
@@ -143,19 +154,42 @@ impl Lab for Polyring {
     fn forge(&self, keys: &Keys, ghost: u32) -> Option<(u32, Message)> {
         let [own, ..] = self.rings();
         let model = own.living().next()?;
-        let Proof::Grant(granted) = &model.proof else { return None };
-        let desk = Desk { keys, me: ghost, is_blind: false };
+        let Proof::Grant(granted) = &model.proof else {
+            return None;
+        };
+        let desk = Desk {
+            keys,
+            me: ghost,
+            is_blind: false,
+        };
         let position = PositionId::new(&desk, own.id, &keys.id(ghost), granted.nonce);
-        let seat = Seat { ring: own.id, position };
+        let seat = Seat {
+            ring: own.id,
+            position,
+        };
         // Everything is as it should be, but that no keeper has signed it.
         let coordinate = own.positions().map(Position::coordinate).max()? + 1;
-        let grant = Arc::new(Grant { peer: Peer(ghost), seat, coordinate, ..(**granted).clone() });
+        let grant = Arc::new(Grant {
+            peer: Peer(ghost),
+            seat,
+            coordinate,
+            ..(**granted).clone()
+        });
         let proof = Proof::Grant(grant.clone());
-        let member = Member { peer: Peer(ghost), seat: Some(seat), proof, ..(**model).clone() };
+        let member = Member {
+            peer: Peer(ghost),
+            seat: Some(seat),
+            proof,
+            ..(**model).clone()
+        };
         let message = Message::Records {
             ring: own.id,
             members: vec![Arc::new(member)],
-            positions: vec![Position { grant, label: None, census: None }],
+            positions: vec![Position {
+                grant,
+                label: None,
+                census: None,
+            }],
             wanted: Vec::new(),
         };
         Some((model.peer.0, message))
@@ -200,11 +234,22 @@ impl<'a> Builder<'a> {
         for peer in (size.min(peers)..peers).rev() {
             populations[parents[peer as usize] as usize] += populations[peer as usize];
         }
-        Self { keys, config, parents, coordinates, children, populations }
+        Self {
+            keys,
+            config,
+            parents,
+            coordinates,
+            children,
+            populations,
+        }
     }
 
     fn desk(&self, me: u32) -> Desk<'a> {
-        Desk { keys: self.keys, me, is_blind: false }
+        Desk {
+            keys: self.keys,
+            me,
+            is_blind: false,
+        }
     }
 
     fn is_central(&self, peer: u32) -> bool {
@@ -231,7 +276,10 @@ impl<'a> Builder<'a> {
                 false => guids[parent as usize].clone(),
             };
             let (record, position) = self.record(peer, ring);
-            let step = Step { coordinate: position.coordinate(), tag: position.id().tag() };
+            let step = Step {
+                coordinate: position.coordinate(),
+                tag: position.id().tag(),
+            };
             guids.push(prefix.child(step));
             records.push((record, position));
         }
@@ -257,12 +305,20 @@ impl<'a> Builder<'a> {
             true => Ring::new(NOWHERE),
             false => own(self.parents[peer as usize]),
         };
-        let profile = Profile { label: String::new(), incarnation: 1 };
+        let profile = Profile {
+            label: String::new(),
+            incarnation: 1,
+        };
         (0..count)
             .map(|peer| {
                 let desk = self.desk(peer);
                 let (me, host) = (Peer(peer), &desk);
-                let view = View { config: self.config, me, profile: &profile, host };
+                let view = View {
+                    config: self.config,
+                    me,
+                    profile: &profile,
+                    host,
+                };
                 let prefix = guids[peer as usize].parent().unwrap_or_default();
                 let record = records[peer as usize].0.clone();
                 let below = rings[peer as usize].clone();
@@ -298,10 +354,24 @@ impl<'a> Builder<'a> {
             .expect("the first peer holds the network's key");
         let population = self.populations[peer as usize];
         let census = (population > 1).then(|| {
-            Census { seat, population, version: 1, by: Peer(peer), signature: unsigned }.sign(&desk)
+            Census {
+                seat,
+                population,
+                version: 1,
+                by: Peer(peer),
+                signature: unsigned,
+            }
+            .sign(&desk)
         });
         let proof = Proof::Grant(grant.clone());
         let record = Member::signed(&desk, Peer(peer), 1, Some(seat), proof);
-        (record, Position { grant, label: None, census })
+        (
+            record,
+            Position {
+                grant,
+                label: None,
+                census,
+            },
+        )
     }
 }

@@ -114,7 +114,11 @@ impl<O: Lab> Shard<O> {
                     let soon = self.soon.peek();
                     event.to == to && soon.is_none_or(|soon| event.order() < soon.0.order())
                 });
-                next = if is_due { events.next() } else { self.soon.pop().map(|soon| soon.0) };
+                next = if is_due {
+                    events.next()
+                } else {
+                    self.soon.pop().map(|soon| soon.0)
+                };
             }
         }
         self.now = end;
@@ -124,7 +128,9 @@ impl<O: Lab> Shard<O> {
         self.tally.events += 1;
         self.tally.digest = self.tally.digest.wrapping_add(event.mark());
         let place = event.to as usize / self.shards;
-        self.with(place, event.at, end, |actor, sink| actor.meet(common, event, sink));
+        self.with(place, event.at, end, |actor, sink| {
+            actor.meet(common, event, sink)
+        });
     }
 
     /// Lets the world do something with a peer, at a moment before which everything has happened.

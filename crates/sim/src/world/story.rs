@@ -41,9 +41,19 @@ pub(crate) fn run<O: Lab>(
 ) -> Result<Outcome, RunError> {
     let began = Instant::now();
     let cpu = measure::cpu_s();
-    let lives = Lives::new(&scenario.churn, scenario.peers, scenario.duration, scenario.seed)?;
+    let lives = Lives::new(
+        &scenario.churn,
+        scenario.peers,
+        scenario.duration,
+        scenario.seed,
+    )?;
     let mut story = Story::<O>::new(scenario, &lives)?;
-    let mut meter = Meter { watch, told: began, peers: 0, span: scenario.duration };
+    let mut meter = Meter {
+        watch,
+        told: began,
+        peers: 0,
+        span: scenario.duration,
+    };
     story.bootstrap(&lives, &mut meter);
     story.play(&lives, &mut meter);
     story.heal(&mut meter);
@@ -74,9 +84,18 @@ impl Meter<'_> {
         self.told = Instant::now();
         let since = start.map_or(0.0, |start| now.saturating_sub(start) as f64 / 1e6);
         let played = (since / self.span.max(1.0)).min(1.0);
-        let share = if start.is_some() { 0.5 + 0.5 * played } else { 0.0 };
+        let share = if start.is_some() {
+            0.5 + 0.5 * played
+        } else {
+            0.0
+        };
         let simulated_s = now.saturating_sub(START) as f64 / 1e6;
-        (self.watch)(Progress { simulated_s, share, peers: self.peers, events });
+        (self.watch)(Progress {
+            simulated_s,
+            share,
+            peers: self.peers,
+            events,
+        });
     }
 }
 
@@ -165,7 +184,9 @@ impl<'a, O: Lab> Story<'a, O> {
             let known = peer as usize / 2;
             let contacts = match peer {
                 0 => Vec::new(),
-                _ => (0..2).map(|_| random.below(known + 1).min(known) as u32).collect(),
+                _ => (0..2)
+                    .map(|_| random.below(known + 1).min(known) as u32)
+                    .collect(),
             };
             self.world.deed(at as u64, peer, Deed::Start(contacts));
             let pace = FIRST_JOINS.max(f64::from(peer) * std::f64::consts::LN_2 / DOUBLING);
@@ -190,7 +211,9 @@ impl<'a, O: Lab> Story<'a, O> {
     }
 
     fn run(&mut self, until: u64, start: Option<u64>, meter: &mut Meter<'_>) {
-        self.world.run(until.saturating_sub(1), &mut |now, events| meter.tell(now, start, events));
+        self.world.run(until.saturating_sub(1), &mut |now, events| {
+            meter.tell(now, start, events)
+        });
     }
 
     /// What was planned, until everything is settled.
@@ -254,7 +277,8 @@ impl<'a, O: Lab> Story<'a, O> {
                 if let Some((peer, from, message)) = forged {
                     self.world.common.blind = Some(peer);
                     let frame = ringweave_node::Frame::Overlay(message);
-                    self.world.deed(self.world.now, peer, Deed::Whisper(from, frame));
+                    self.world
+                        .deed(self.world.now, peer, Deed::Whisper(from, frame));
                     self.step(SLICE / 5, Some(self.start), meter);
                 }
             }
@@ -272,8 +296,12 @@ impl<'a, O: Lab> Story<'a, O> {
 
     fn report(mut self) -> Outcome {
         let scenario = self.scenario;
-        let play = self.play.take().unwrap_or_else(|| unreachable!("a run plays before it reports"));
-        let (mut events, mut digest, mut counters) = (0, 0_u64, ringweave_node::Counters::default());
+        let play = self
+            .play
+            .take()
+            .unwrap_or_else(|| unreachable!("a run plays before it reports"));
+        let (mut events, mut digest, mut counters) =
+            (0, 0_u64, ringweave_node::Counters::default());
         let mut reach = Vec::new();
         let mut lasts: Vec<u64> = Vec::new();
         for part in self.world.tallies() {
@@ -302,7 +330,9 @@ impl<'a, O: Lab> Story<'a, O> {
             contacts += table.len() as u64;
             most = most.max(table.len() as u64);
             peers += 1;
-            let Some(address) = node.address() else { continue };
+            let Some(address) = node.address() else {
+                continue;
+            };
             let coordinates = O::coordinates(address);
             let level = coordinates.len().max(1) - 1;
             if levels.len() <= level {
@@ -310,7 +340,9 @@ impl<'a, O: Lab> Story<'a, O> {
             }
             let (count, sum, max) = &mut levels[level];
             (*count, *sum, *max) = (*count + 1, *sum + own.forwarded, (*max).max(own.forwarded));
-            let mark = coordinates.iter().fold(mix(u64::from(peer)), |mark, it| mix(mark ^ u64::from(*it)));
+            let mark = coordinates
+                .iter()
+                .fold(mix(u64::from(peer)), |mark, it| mix(mark ^ u64::from(*it)));
             digest = digest.wrapping_add(mark);
             if !coordinates.is_empty() {
                 places.push(coordinates);
@@ -329,10 +361,19 @@ impl<'a, O: Lab> Story<'a, O> {
             })
             .collect();
         let counted: Vec<_> = play.sent.iter().filter(|sent| sent.is_counted).collect();
-        let arrived: Vec<_> = counted.iter().filter_map(|sent| Some((*sent, sent.arrived?))).collect();
-        let mut hops: Vec<f64> = arrived.iter().map(|(_, (_, hops))| f64::from(*hops)).collect();
+        let arrived: Vec<_> = counted
+            .iter()
+            .filter_map(|sent| Some((*sent, sent.arrived?)))
+            .collect();
+        let mut hops: Vec<f64> = arrived
+            .iter()
+            .map(|(_, (_, hops))| f64::from(*hops))
+            .collect();
         let took = |at: u64, sent: u64| at.saturating_sub(sent) as f64 / 1e3;
-        let mut latencies: Vec<f64> = arrived.iter().map(|(sent, (at, _))| took(*at, sent.at)).collect();
+        let mut latencies: Vec<f64> = arrived
+            .iter()
+            .map(|(sent, (at, _))| took(*at, sent.at))
+            .collect();
         let terrain = &self.world.common.weather.terrain;
         let mut stretches: Vec<f64> = arrived
             .iter()
@@ -351,7 +392,10 @@ impl<'a, O: Lab> Story<'a, O> {
             let at = |percent: u32| measure::quantile(&latencies, f64::from(percent) / 100.0);
             series.latency_ms = (0..=100).map(at).collect();
         }
-        let stretch = measure::quantiles(&mut stretches).map(|it| Stretch { p50: it.p50, p95: it.p95 });
+        let stretch = measure::quantiles(&mut stretches).map(|it| Stretch {
+            p50: it.p50,
+            p95: it.p95,
+        });
         let is_asked = scenario.lookups > 0 || scenario.multicasts > 0;
         let sent = is_asked.then_some(counted.len() as u64);
         let delivered = is_asked.then_some(arrived.len() as u64);
@@ -362,7 +406,12 @@ impl<'a, O: Lab> Story<'a, O> {
                 expected: play.spreads.iter().map(|it| it.expected).sum(),
                 transmissions: counters.spread,
                 duplicates: counters.spread_twice,
-                last_ms: play.spreads.iter().zip(&lasts).map(last).fold(0.0, f64::max),
+                last_ms: play
+                    .spreads
+                    .iter()
+                    .zip(&lasts)
+                    .map(last)
+                    .fold(0.0, f64::max),
             }
         });
         self.check_broadcasts(&play, broadcast.as_ref(), counters.spread);
@@ -370,10 +419,17 @@ impl<'a, O: Lab> Story<'a, O> {
         let calm = scenario.duration > 0.0 && peers > 0;
         let upkeep = calm.then(|| {
             let span = scenario.duration * f64::from(scenario.peers);
-            let Upkeep { messages, bytes, weighed } = self.upkeep;
+            let Upkeep {
+                messages,
+                bytes,
+                weighed,
+            } = self.upkeep;
             let each = bytes as f64 / (weighed as f64).max(1.0);
             let messages_per_s = messages as f64 / span;
-            crate::Upkeep { messages_per_s, bytes_per_s: messages_per_s * each }
+            crate::Upkeep {
+                messages_per_s,
+                bytes_per_s: messages_per_s * each,
+            }
         });
         let trouble = play.trouble;
         let report = Report {
@@ -390,7 +446,9 @@ impl<'a, O: Lab> Story<'a, O> {
             stretch,
             sent,
             delivered,
-            lost: sent.zip(delivered).map(|(sent, delivered)| sent - delivered),
+            lost: sent
+                .zip(delivered)
+                .map(|(sent, delivered)| sent - delivered),
             misdelivered: is_asked.then_some(play.misdelivered),
             broadcast,
             state: State {
@@ -404,19 +462,28 @@ impl<'a, O: Lab> Story<'a, O> {
                 checked: self.findings.checked,
                 violated: self.findings.violated,
             },
-            heal_s: self.healed.zip(trouble).map(|(at, since)| at.saturating_sub(since) as f64 / 1e6),
+            heal_s: self
+                .healed
+                .zip(trouble)
+                .map(|(at, since)| at.saturating_sub(since) as f64 / 1e6),
             events,
             events_per_s: 0.0,
             cpu_s: 0.0,
             wall_s: 0.0,
             peak_rss_bytes: None,
         };
-        Outcome { report, series, violations: self.findings.words }
+        Outcome {
+            report,
+            series,
+            violations: self.findings.words,
+        }
     }
 
     /// At rest a broadcast makes N-1 transmissions and reaches everyone once.
     fn check_broadcasts(&mut self, play: &Play, broadcast: Option<&Broadcast>, copies: u64) {
-        let Some(broadcast) = broadcast.filter(|_| play.trouble.is_none()) else { return };
+        let Some(broadcast) = broadcast.filter(|_| play.trouble.is_none()) else {
+            return;
+        };
         let wanted = broadcast.expected - play.spreads.len() as u64;
         let holds = broadcast.duplicates == 0
             && broadcast.reached == broadcast.expected
@@ -428,7 +495,10 @@ impl<'a, O: Lab> Story<'a, O> {
             )
         });
         self.findings.check(play.misdelivered == 0, || {
-            format!("{} messages reached another peer than the one meant", play.misdelivered)
+            format!(
+                "{} messages reached another peer than the one meant",
+                play.misdelivered
+            )
         });
     }
 }
@@ -444,5 +514,9 @@ fn curve(arrivals: &mut [u64], start: u64) -> Vec<(f64, u64)> {
     };
     let mut curve = vec![(0.0, 1)];
     curve.extend(arrivals.iter().enumerate().filter_map(point));
-    if arrivals.is_empty() { Vec::new() } else { curve }
+    if arrivals.is_empty() {
+        Vec::new()
+    } else {
+        curve
+    }
 }

@@ -59,10 +59,18 @@ pub(crate) struct Delivery {
 impl Tally {
     /// A message came to a peer's application; gives the bit of the broadcast that it belongs to.
     pub(crate) fn deliver(&mut self, by: u32, at: u64, message: &Message) -> u64 {
-        let Some((kind, index)) = load::read(&message.payload) else { return 0 };
+        let Some((kind, index)) = load::read(&message.payload) else {
+            return 0;
+        };
         if kind != Kind::Broadcast {
             let hops = message.hops;
-            self.deliveries.push(Delivery { kind, index, at, by, hops });
+            self.deliveries.push(Delivery {
+                kind,
+                index,
+                at,
+                by,
+                hops,
+            });
             return 0;
         }
         let place = index as usize;
@@ -86,16 +94,21 @@ impl Tally {
             Event::Resolved(ticket, answer) => {
                 self.answers.0 += 1;
                 let wanted = common.keys.id(ticket.0 as u32);
-                let is_right = answer.as_ref().is_ok_and(|placed| {
-                    placed.iter().any(|one| one.id == wanted)
-                });
+                let is_right = answer
+                    .as_ref()
+                    .is_ok_and(|placed| placed.iter().any(|one| one.id == wanted));
                 self.answers.1 += u64::from(is_right);
             }
             _ => {}
         }
     }
 
-    pub(crate) fn count_upkeep<O: Lab>(&mut self, common: &Common<O>, now: u64, parcel: &Parcel<O>) {
+    pub(crate) fn count_upkeep<O: Lab>(
+        &mut self,
+        common: &Common<O>,
+        now: u64,
+        parcel: &Parcel<O>,
+    ) {
         if common.measured.contains(&now) && is_upkeep(&parcel.frame) {
             self.upkeep.messages += 1;
             if parcel.bytes > 0 {

@@ -3,12 +3,7 @@
 use ringweave_ids::{Guid, PeerId};
 use ringweave_overlay::polyring::{Config, Polyring};
 
-use super::{
-    Common, START, World,
-    event::Deed,
-    keys::Keys,
-    weather::Weather,
-};
+use super::{Common, START, World, event::Deed, keys::Keys, weather::Weather};
 use crate::{Latency, Terrain};
 
 /// How long a newcomer may take to find a place.
@@ -37,7 +32,10 @@ impl Twin {
         let keys = Keys::given(&secrets, network);
         let terrain = Terrain::new(&Latency::Constant(1.0), peers.len() as u32, 0)
             .expect("a constant delay needs no file");
-        let config = Config { ring_size, ..Config::default() };
+        let config = Config {
+            ring_size,
+            ..Config::default()
+        };
         let common = Common {
             chances: peers.iter().map(|peer| peer.chance).collect(),
             ..Common::quiet(keys, Weather::calm(0, terrain), config)
@@ -58,7 +56,12 @@ impl Twin {
 
     /// Where each peer sits, in the order they came; nothing for one without a place.
     pub fn places(&self) -> Vec<(PeerId, Option<Guid>)> {
-        let place = |peer| (self.world.id(peer), self.world.actor(peer).address().cloned());
+        let place = |peer| {
+            (
+                self.world.id(peer),
+                self.world.actor(peer).address().cloned(),
+            )
+        };
         (0..self.world.count()).map(place).collect()
     }
 

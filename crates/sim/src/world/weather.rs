@@ -67,21 +67,32 @@ impl Weather {
     pub(crate) fn calm(seed: u64, terrain: Terrain) -> Self {
         let (jitter, loss, one_way, private) = (0, 0, 0, 0);
         let (storms, cuts) = (Vec::new(), Vec::new());
-        Self { seed, terrain, jitter, loss, one_way, private, storms, cuts }
+        Self {
+            seed,
+            terrain,
+            jitter,
+            loss,
+            one_way,
+            private,
+            storms,
+            cuts,
+        }
     }
 
     /// When the way between two peers is open again, and whether connections break before; nothing
     /// while it is open.
     pub(crate) fn cut(&self, a: u32, b: u32, now: u64) -> Option<(u64, bool)> {
         let parting = self.cuts.iter().filter(|cut| cut.parts(a, b, now));
-        parting.map(|cut| (cut.until, cut.until - cut.from >= SILENCE)).max()
+        parting
+            .map(|cut| (cut.until, cut.until - cut.from >= SILENCE))
+            .max()
     }
 
     /// Whether a connection from `from` to `to` can be made at all.
     pub(crate) fn can_dial(&self, from: u32, to: u32) -> bool {
         let is_private = self.private > 0 && self.draw(to, to, 0x7072_6976) < self.private;
-        let is_dead = self.one_way > 0
-            && self.draw(from.min(to), from.max(to), 0x6f6e_6577) < self.one_way;
+        let is_dead =
+            self.one_way > 0 && self.draw(from.min(to), from.max(to), 0x6f6e_6577) < self.one_way;
         !is_private && !is_dead
     }
 
@@ -93,7 +104,11 @@ impl Weather {
         }
         let mut loss = self.loss;
         let mut factor = 1.0_f64;
-        for storm in self.storms.iter().filter(|it| (it.from..it.until).contains(&now)) {
+        for storm in self
+            .storms
+            .iter()
+            .filter(|it| (it.from..it.until).contains(&now))
+        {
             loss = loss.max(storm.loss);
             let is_slow = |peer: u32| storm.slow.get(peer as usize).copied().unwrap_or(false);
             if is_slow(from) || is_slow(to) {
@@ -107,7 +122,7 @@ impl Weather {
         let base = delay;
         if self.jitter > 0 {
             let draw = self.draw(from, to, u64::from(number) << 8 | 1) >> 16;
-            delay += (base * self.jitter >> 16) * draw >> 16;
+            delay += (((base * self.jitter) >> 16) * draw) >> 16;
         }
         if loss > 0 {
             let mut longest = 0;
@@ -116,7 +131,9 @@ impl Weather {
                     let salt = (u64::from(number) << 24) | packet << 8 | 2 | u64::from(again) << 4;
                     self.draw(from, to, salt)
                 };
-                let losses = (0..MOST_LOSSES).take_while(|again| draw(*again) < loss).count() as u32;
+                let losses = (0..MOST_LOSSES)
+                    .take_while(|again| draw(*again) < loss)
+                    .count() as u32;
                 if losses > 0 {
                     // Each further time-out is twice the one before.
                     let timeout = (round_trip * 3 / 2 + ACK_DELAY).min(FIRST_TIMEOUT);
