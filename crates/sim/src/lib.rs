@@ -16,7 +16,8 @@ mod world;
 
 pub use read::FileError;
 pub use report::{
-    Broadcast, Invariants, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch, Upkeep,
+    Broadcast, Invariants, Keys, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch,
+    Upkeep,
 };
 pub use scenario::{
     Axis, Bootstrap, Canary, Churn, Fault, FaultKind, Form, Grid, GridRun, Latency, MAX_RUNS,

@@ -52,6 +52,10 @@ pub struct Report {
     pub upkeep: Option<Upkeep>,
     /// How the application's messages spread over the peers that carried them on; null if there were none.
     pub load: Option<Load>,
+    /// Load by level of the tree, the center first; one entry where a topology has no levels.
+    pub levels: Vec<Level>,
+    /// Questions to the directory; null if none was asked.
+    pub keys: Option<Keys>,
     /// Checks made and violated.
     pub invariants: Invariants,
     /// Simulated seconds from the last fault until the invariants held; null without faults, or if
@@ -137,6 +141,17 @@ pub struct Load {
     pub gini: f64,
 }
 
+/// Questions to the directory: where does this peer sit?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// Asked.
+    pub asked: u64,
+    /// Answered, rightly or not.
+    pub answered: u64,
+    /// Answered with the very peer.
+    pub found: u64,
+}
+
 /// Checks of the topology's invariants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invariants {
@@ -153,8 +168,6 @@ pub struct Series {
     pub hops: Vec<u64>,
     /// Latency in milliseconds at each percentile, 0 to 100; empty without messages.
     pub latency_ms: Vec<f64>,
-    /// Load by level of the tree, the center first; one entry where a topology has no levels.
-    pub levels: Vec<Level>,
     /// Peers reached over time by the first broadcast: (milliseconds since it began, peers so far).
     pub reach: Vec<(f64, u64)>,
     /// Up to 2,000 peers of the network, as coordinates from the center outward; empty where a
@@ -163,7 +176,7 @@ pub struct Series {
 }
 
 /// The peers of one level.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Level {
     /// How many there are.
     pub peers: u64,

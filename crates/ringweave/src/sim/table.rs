@@ -255,6 +255,8 @@ pub(super) mod tests {
                 checked: 10,
                 violated: 0,
             },
+            levels: Vec::new(),
+            keys: None,
             heal_s: None,
             events: 1_234_567,
             events_per_s: 1e6,

@@ -146,9 +146,9 @@ fn latency(runs: &[(String, Outcome)]) -> Option<Plot> {
 }
 
 fn load(runs: &[(String, Outcome)]) -> Option<Plot> {
-    let groups = runs.iter().map(|(_, run)| run.series.levels.len()).max();
+    let groups = runs.iter().map(|(_, run)| run.report.levels.len()).max();
     let groups = groups.filter(|groups| *groups > 0)?;
-    let all = || runs.iter().flat_map(|(_, run)| &run.series.levels);
+    let all = || runs.iter().flat_map(|(_, run)| &run.report.levels);
     let top = all().map(|level| level.forwarded_mean).fold(0.0, f64::max);
     let width = (0.84 / runs.len() as f64).min(0.42);
     let longest = all().map(|level| most(level).len()).max().unwrap_or(0) as f64;
@@ -174,7 +174,7 @@ fn load(runs: &[(String, Outcome)]) -> Option<Plot> {
             bars(
                 chart,
                 run,
-                &outcome.series.levels,
+                &outcome.report.levels,
                 (left, width),
                 annotation,
             )?;
@@ -254,7 +254,7 @@ fn most(level: &Level) -> String {
 }
 
 fn label(group: usize, runs: &[(String, Outcome)], groups: usize) -> String {
-    let flat = runs.iter().any(|(_, run)| run.series.levels.len() == 1);
+    let flat = runs.iter().any(|(_, run)| run.report.levels.len() == 1);
     match group {
         0 if groups == 1 => "all peers".into(),
         0 if flat => "center or all".into(),

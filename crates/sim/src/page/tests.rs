@@ -40,6 +40,14 @@ fn full(factor: f64, peers: u32) -> Outcome {
                 max_over_mean: 12.5,
                 gini: 0.61,
             }),
+            levels: (0_u32..3)
+                .map(|level| Level {
+                    peers: 16_u64.pow(level + 1),
+                    forwarded_mean: 4_000.0 / 9_f64.powi(level as i32),
+                    forwarded_max: 5_300 / 5_u64.pow(level),
+                })
+                .collect(),
+            keys: None,
             heal_s: Some(4.25),
             peak_rss_bytes: Some(300 << 20),
             ..bare(peers).report
@@ -48,13 +56,6 @@ fn full(factor: f64, peers: u32) -> Outcome {
             hops: vec![0, 40, 900, 3_000, 3_600, 1_700, 600, 140, 20],
             latency_ms: (0..=100)
                 .map(|share| factor * 3.0 * f64::from(share))
-                .collect(),
-            levels: (0_u32..3)
-                .map(|level| Level {
-                    peers: 16_u64.pow(level + 1),
-                    forwarded_mean: 4_000.0 / 9_f64.powi(level as i32),
-                    forwarded_max: 5_300 / 5_u64.pow(level),
-                })
                 .collect(),
             reach: (0..=peers)
                 .map(|peer| (factor * f64::from(peer), u64::from(peer)))
@@ -95,6 +96,8 @@ fn bare(peers: u32) -> Outcome {
                 checked: 5_000,
                 violated: 0,
             },
+            levels: Vec::new(),
+            keys: None,
             heal_s: None,
             events: 1_234_567,
             events_per_s: 812_345.6,
@@ -247,7 +250,7 @@ fn odd_data_is_drawn_all_the_same() {
     run.series.hops = vec![5];
     run.series.latency_ms = vec![0.0; 101];
     run.series.reach = vec![(0.0, 1)];
-    run.series.levels = vec![Level::default()];
+    run.report.levels = vec![Level::default()];
     // A place of many, one below nobody, and a network's only peer at the very center.
     run.series.places = vec![vec![3]; 40];
     run.series.places.extend([vec![9, 1, 4], Vec::new()]);

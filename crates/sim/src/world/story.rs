@@ -14,8 +14,8 @@ use super::{
     weather::{Weather, share},
 };
 use crate::{
-    Bootstrap, Broadcast, Canary, FaultKind, Invariants, Level, Lives, Outcome, Policy, Progress,
-    Report, RunError, Scenario, Series, State, Stretch, Terrain, measure,
+    Bootstrap, Broadcast, Canary, FaultKind, Invariants, Keys as KeyCounts, Level, Lives, Outcome,
+    Policy, Progress, Report, RunError, Scenario, Series, State, Stretch, Terrain, measure,
 };
 
 /// Joins a second while the network is small.
@@ -352,7 +352,7 @@ impl<'a, O: Lab> Story<'a, O> {
         places.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
         places.truncate(PICTURED);
         series.places = places;
-        series.levels = levels
+        let levels = levels
             .into_iter()
             .map(|(peers, sum, most)| Level {
                 peers,
@@ -458,6 +458,15 @@ impl<'a, O: Lab> Story<'a, O> {
             },
             upkeep,
             load: measure::load(&mut forwarded),
+            levels,
+            keys: (play.asked_keys > 0).then(|| {
+                let parts = || self.world.tallies().map(|part| part.answers);
+                KeyCounts {
+                    asked: play.asked_keys,
+                    answered: parts().map(|(answered, _)| answered).sum(),
+                    found: parts().map(|(_, found)| found).sum(),
+                }
+            }),
             invariants: Invariants {
                 checked: self.findings.checked,
                 violated: self.findings.violated,
