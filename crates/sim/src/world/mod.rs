@@ -11,6 +11,7 @@
 //! ordered by (time, sender, the sender's n-th); delays and losses are hashes of (seed, from, to, n).
 //! So the number of threads changes nothing.
 
+mod account;
 mod actor;
 mod calendar;
 mod check;

@@ -4,18 +4,19 @@ use std::time::Instant;
 
 use super::{
     Common, START, World,
+    account::Account,
     check::Findings,
     event::Deed,
     keys::Keys,
     lab::Lab,
     mix,
     play::{DEADLINE, Play, SLICE},
-    tally::{self, Upkeep},
+    tally::Upkeep,
     weather::{Weather, share},
 };
 use crate::{
-    Bootstrap, Broadcast, Canary, FaultKind, Invariants, Keys as KeyCounts, Level, Lives, Outcome,
-    Policy, Progress, Report, RunError, Scenario, Series, State, Stretch, Terrain, measure,
+    Bootstrap, Canary, FaultKind, Lives, Outcome, Policy, Progress, RunError, Scenario, Terrain,
+    measure,
 };
 
 /// Joins a second while the network is small.
@@ -31,8 +32,6 @@ const QUIET: u64 = 20_000_000;
 const HEALING: u64 = 60_000_000;
 /// Peers up to which every upkeep frame is weighed; in larger worlds one of 32 is.
 const WEIGHED: u32 = 10_000;
-/// Places kept for a picture.
-const PICTURED: usize = 2_000;
 
 /// Runs a scenario over a topology.
 pub(crate) fn run<O: Lab>(
@@ -294,238 +293,25 @@ impl<'a, O: Lab> Story<'a, O> {
         self.findings.add(self.world.check());
     }
 
-    fn report(mut self) -> Outcome {
+    fn report(self) -> Outcome {
         let scenario = self.scenario;
+        let start = scenario.bootstrap == Bootstrap::Grown;
         let play = self
             .play
-            .take()
             .unwrap_or_else(|| unreachable!("a run plays before it reports"));
-        let (mut events, mut digest, mut counters) =
-            (0, 0_u64, ringweave_node::Counters::default());
-        let mut reach = Vec::new();
-        let mut lasts: Vec<u64> = Vec::new();
-        for part in self.world.tallies() {
-            events += part.events;
-            digest = digest.wrapping_add(part.digest);
-            tally::add(&mut counters, &part.buried);
-            reach.extend_from_slice(&part.reach);
-            lasts.resize(lasts.len().max(part.spreads.len()), 0);
-            for (last, at) in lasts.iter_mut().zip(&part.spreads) {
-                *last = (*last).max(*at);
-            }
-        }
-        let mut series = Series::default();
-        let mut forwarded = Vec::new();
-        let (mut contacts, mut most, mut peers) = (0_u64, 0_u64, 0_u64);
-        let mut table = Vec::new();
-        let mut levels: Vec<(u64, u64, u64)> = Vec::new();
-        let mut places = Vec::new();
-        for (peer, actor) in self.world.actors() {
-            let Some(node) = actor.node() else { continue };
-            let own = actor.counters();
-            tally::add(&mut counters, &own);
-            forwarded.push(own.forwarded);
-            table.clear();
-            node.neighbours(&mut table);
-            contacts += table.len() as u64;
-            most = most.max(table.len() as u64);
-            peers += 1;
-            let Some(address) = node.address() else {
-                continue;
-            };
-            let coordinates = O::coordinates(address);
-            let level = coordinates.len().max(1) - 1;
-            if levels.len() <= level {
-                levels.resize(level + 1, (0, 0, 0));
-            }
-            let (count, sum, max) = &mut levels[level];
-            (*count, *sum, *max) = (*count + 1, *sum + own.forwarded, (*max).max(own.forwarded));
-            let mark = coordinates
-                .iter()
-                .fold(mix(u64::from(peer)), |mark, it| mix(mark ^ u64::from(*it)));
-            digest = digest.wrapping_add(mark);
-            if !coordinates.is_empty() {
-                places.push(coordinates);
-            }
-        }
-        // The shallow ones first, so that a cut picture is still a tree.
-        places.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
-        places.truncate(PICTURED);
-        series.places = places;
-        let levels = levels
-            .into_iter()
-            .map(|(peers, sum, most)| Level {
-                peers,
-                forwarded_mean: sum as f64 / (peers as f64).max(1.0),
-                forwarded_max: most,
-            })
-            .collect();
-        let counted: Vec<_> = play.sent.iter().filter(|sent| sent.is_counted).collect();
-        let arrived: Vec<_> = counted
-            .iter()
-            .filter_map(|sent| Some((*sent, sent.arrived?)))
-            .collect();
-        let mut hops: Vec<f64> = arrived
-            .iter()
-            .map(|(_, (_, hops))| f64::from(*hops))
-            .collect();
-        let took = |at: u64, sent: u64| at.saturating_sub(sent) as f64 / 1e3;
-        let mut latencies: Vec<f64> = arrived
-            .iter()
-            .map(|(sent, (at, _))| took(*at, sent.at))
-            .collect();
-        let terrain = &self.world.common.weather.terrain;
-        let mut stretches: Vec<f64> = arrived
-            .iter()
-            .map(|(sent, (at, _))| {
-                let direct = f64::from(terrain.delay(sent.from.0, sent.to.0)) / 1e3;
-                took(*at, sent.at) / direct
-            })
-            .collect();
-        for (_, (_, hops)) in &arrived {
-            let place = usize::from(*hops);
-            series.hops.resize(series.hops.len().max(place + 1), 0);
-            series.hops[place] += 1;
-        }
-        let latency_ms = measure::quantiles(&mut latencies);
-        if !latencies.is_empty() {
-            let at = |percent: u32| measure::quantile(&latencies, f64::from(percent) / 100.0);
-            series.latency_ms = (0..=100).map(at).collect();
-        }
-        let stretch = measure::quantiles(&mut stretches).map(|it| Stretch {
-            p50: it.p50,
-            p95: it.p95,
-        });
-        let is_asked = scenario.lookups > 0 || scenario.multicasts > 0;
-        let sent = is_asked.then_some(counted.len() as u64);
-        let delivered = is_asked.then_some(arrived.len() as u64);
-        let broadcast = (!play.spreads.is_empty()).then(|| {
-            let last = |(spread, last): (&super::play::Spread, &u64)| took(*last, spread.at);
-            Broadcast {
-                reached: play.spreads.iter().map(|it| it.reached).sum(),
-                expected: play.spreads.iter().map(|it| it.expected).sum(),
-                transmissions: counters.spread,
-                duplicates: counters.spread_twice,
-                last_ms: play
-                    .spreads
-                    .iter()
-                    .zip(&lasts)
-                    .map(last)
-                    .fold(0.0, f64::max),
-            }
-        });
-        self.check_broadcasts(&play, broadcast.as_ref(), counters.spread);
-        series.reach = curve(&mut reach, play.spreads.first().map_or(0, |it| it.at));
-        let calm = scenario.duration > 0.0 && peers > 0;
-        let upkeep = calm.then(|| {
-            let span = scenario.duration * f64::from(scenario.peers);
-            let Upkeep {
-                messages,
-                bytes,
-                weighed,
-            } = self.upkeep;
-            let each = bytes as f64 / (weighed as f64).max(1.0);
-            let messages_per_s = messages as f64 / span;
-            crate::Upkeep {
-                messages_per_s,
-                bytes_per_s: messages_per_s * each,
-            }
-        });
-        let trouble = play.trouble;
-        let report = Report {
-            topology: O::NAME.into(),
-            peers: scenario.peers,
-            seed: scenario.seed,
+        Account {
+            scenario,
+            world: self.world,
             threads: self.threads,
-            digest: format!("{digest:016x}"),
-            bootstrap_s: (scenario.bootstrap == Bootstrap::Grown)
-                .then(|| (self.start - START) as f64 / 1e6),
-            simulated_s: scenario.duration,
-            hops: measure::quantiles(&mut hops),
-            latency_ms,
-            stretch,
-            sent,
-            delivered,
-            lost: sent
-                .zip(delivered)
-                .map(|(sent, delivered)| sent - delivered),
-            misdelivered: is_asked.then_some(play.misdelivered),
-            broadcast,
-            state: State {
-                contacts_mean: contacts as f64 / (peers as f64).max(1.0),
-                contacts_max: most,
-                bytes_mean: measure::memory().map(|(now, _)| now as f64 / (peers as f64).max(1.0)),
-            },
-            upkeep,
-            load: measure::load(&mut forwarded),
-            levels,
-            keys: (play.asked_keys > 0).then(|| {
-                let parts = || self.world.tallies().map(|part| part.answers);
-                KeyCounts {
-                    asked: play.asked_keys,
-                    answered: parts().map(|(answered, _)| answered).sum(),
-                    found: parts().map(|(_, found)| found).sum(),
-                }
-            }),
-            invariants: Invariants {
-                checked: self.findings.checked,
-                violated: self.findings.violated,
-            },
-            heal_s: self
+            bootstrap_s: start.then(|| (self.start - START) as f64 / 1e6),
+            healed_s: self
                 .healed
-                .zip(trouble)
+                .zip(play.trouble)
                 .map(|(at, since)| at.saturating_sub(since) as f64 / 1e6),
-            events,
-            events_per_s: 0.0,
-            cpu_s: 0.0,
-            wall_s: 0.0,
-            peak_rss_bytes: None,
-        };
-        Outcome {
-            report,
-            series,
-            violations: self.findings.words,
+            play,
+            findings: self.findings,
+            upkeep: self.upkeep,
         }
-    }
-
-    /// At rest a broadcast makes N-1 transmissions and reaches everyone once.
-    fn check_broadcasts(&mut self, play: &Play, broadcast: Option<&Broadcast>, copies: u64) {
-        let Some(broadcast) = broadcast.filter(|_| play.trouble.is_none()) else {
-            return;
-        };
-        let wanted = broadcast.expected - play.spreads.len() as u64;
-        let holds = broadcast.duplicates == 0
-            && broadcast.reached == broadcast.expected
-            && copies == wanted;
-        self.findings.check(holds, || {
-            let Broadcast { reached, expected, transmissions, duplicates, .. } = broadcast;
-            format!(
-                "broadcasts at rest reached {reached} of {expected} peers with {transmissions} transmissions, {duplicates} of them in vain"
-            )
-        });
-        self.findings.check(play.misdelivered == 0, || {
-            format!(
-                "{} messages reached another peer than the one meant",
-                play.misdelivered
-            )
-        });
-    }
-}
-
-/// Arrivals as a curve of at most 200 points: milliseconds since the start, peers so far.
-fn curve(arrivals: &mut [u64], start: u64) -> Vec<(f64, u64)> {
-    arrivals.sort_unstable();
-    let step = (arrivals.len() / 200).max(1);
-    let point = |(index, at): (usize, &u64)| {
-        let is_kept = index % step == 0 || index + 1 == arrivals.len();
-        // The origin itself counts from the start.
-        is_kept.then(|| (at.saturating_sub(start) as f64 / 1e3, index as u64 + 2))
-    };
-    let mut curve = vec![(0.0, 1)];
-    curve.extend(arrivals.iter().enumerate().filter_map(point));
-    if arrivals.is_empty() {
-        Vec::new()
-    } else {
-        curve
+        .outcome()
     }
 }
