@@ -56,7 +56,9 @@ const RETRY_TICK: Duration = Duration::from_millis(50);
 const ANSWER: u64 = 0;
 /// Room kept for what is worked on at once: one thing, as a rule.
 const LOCAL: usize = 1;
-/// Flows of answers kept, one per peer that is answered.
+/// Marks of peers that were answered once.
+const ANSWERED: usize = 8;
+/// Flows of answers kept, one per peer that is answered again and again.
 const ANSWER_FLOWS: usize = 4_096;
 
 /// What the router and the services stand on while they work on one input.
@@ -102,6 +104,8 @@ pub(crate) struct Router<O: Overlay> {
     pub(crate) directory: Directory<O::Address>,
     /// Flows of answers, by the peer that is answered and the port.
     answers: Lru<(PeerId, Port), Arc<Flow<O::Address>>>,
+    /// Marks of who was answered lately and has no flow there yet: most are answered once.
+    answered: [u16; ANSWERED],
     /// Flows that were given a corrected address, latest last.
     corrections: VecDeque<Correction<O::Address>>,
     /// What arrived for the router and the services, to be worked on once the input is through.
@@ -142,6 +146,7 @@ impl<O: Overlay> Router<O> {
             jobs: Jobs::default(),
             directory: Directory::default(),
             answers: Lru::new(ANSWER_FLOWS, seed),
+            answered: [0; ANSWERED],
             corrections: VecDeque::new(),
             local: VecDeque::new(),
             is_ticking: false,
@@ -276,7 +281,12 @@ impl<O: Overlay> Router<O> {
             }
         }
         let flow = Arc::new(self.flow(source.clone(), Target::Peer { id: to, address }, port));
-        self.answers.insert((to, port), Arc::clone(&flow));
+        let mark = head(&to) ^ u64::from(port.0);
+        let last = &mut self.answered[(mark >> 16) as usize % ANSWERED];
+        if *last == mark as u16 {
+            self.answers.insert((to, port), Arc::clone(&flow));
+        }
+        *last = mark as u16;
         Some(flow)
     }
 

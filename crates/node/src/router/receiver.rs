@@ -42,7 +42,7 @@ pub(super) struct Inflows<A> {
     flows: Lru<PeerId, Inflow<A>>,
     pub(super) inbox: Inbox,
     /// A flow that was here lately, and its slot. It holds the flow, so the pointer names it alone.
-    shortcuts: [Option<(Arc<Flow<A>>, u32)>; SHORTCUTS],
+    shortcuts: Option<Box<Shortcuts<A>>>,
     /// Slots that owe an acknowledgement.
     owing: Vec<u32>,
     /// Slots that hold messages beyond a gap.
@@ -53,6 +53,8 @@ pub(super) struct Inflows<A> {
     held_bytes: usize,
     own: u64,
 }
+
+type Shortcuts<A> = [Option<(Arc<Flow<A>>, u32)>; SHORTCUTS];
 
 struct Inflow<A> {
     incarnation: u64,
@@ -83,7 +85,7 @@ impl<A> Inflows<A> {
         Self {
             flows: Lru::new(INFLOWS, seed),
             inbox: Inbox::default(),
-            shortcuts: std::array::from_fn(|_| None),
+            shortcuts: None,
             owing: Vec::new(),
             gapped: Vec::new(),
             is_acking: false,
@@ -91,6 +93,11 @@ impl<A> Inflows<A> {
             held_bytes: 0,
             own: 0,
         }
+    }
+
+    fn shorten(&mut self, shortcut: usize, flow: &Arc<Flow<A>>, slot: u32) {
+        let fresh = || Box::new(std::array::from_fn(|_| None));
+        self.shortcuts.get_or_insert_with(fresh)[shortcut] = Some((Arc::clone(flow), slot));
     }
 
     /// The number of the next message to oneself.
@@ -180,7 +187,8 @@ impl<O: Overlay> Router<O> {
         sequence: u64,
     ) -> Option<u32> {
         let shortcut = (Arc::as_ptr(flow) as usize >> 4) % SHORTCUTS;
-        if let Some((known, slot)) = &self.inflows.shortcuts[shortcut]
+        if let Some(shortcuts) = &self.inflows.shortcuts
+            && let Some((known, slot)) = &shortcuts[shortcut]
             && Arc::ptr_eq(known, flow)
         {
             let slot = *slot;
@@ -235,7 +243,7 @@ impl<O: Overlay> Router<O> {
             );
             let lost = evicted.map_or(0, |(_, old)| bytes_of(&old.held));
             self.inflows.held_bytes -= lost;
-            self.inflows.shortcuts[shortcut] = Some((Arc::clone(flow), slot));
+            self.inflows.shorten(shortcut, flow, slot);
             return Some(slot);
         }
         let slot = self.inflows.flows.slot(&flow.origin)?;
@@ -244,7 +252,7 @@ impl<O: Overlay> Router<O> {
         if flow.first > inflow.expected {
             self.skip_to(ground, slot, flow.first, false);
         }
-        self.inflows.shortcuts[shortcut] = Some((Arc::clone(flow), slot));
+        self.inflows.shorten(shortcut, flow, slot);
         Some(slot)
     }
 

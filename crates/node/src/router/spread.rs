@@ -54,7 +54,8 @@ pub(super) struct Spreads<O: Overlay> {
 struct Seen {
     incarnation: u64,
     next: u64,
-    bits: [u64; WORDS],
+    /// Nothing while only the number before `next` came by.
+    bits: Option<Box<[u64; WORDS]>>,
 }
 
 /// A broadcast whose copies have not all answered.
@@ -101,23 +102,19 @@ impl<O: Overlay> Spreads<O> {
     fn is_new(&mut self, (origin, incarnation, number): Name) -> bool {
         let fresh = || Seen {
             incarnation,
-            next: number,
-            bits: [0; WORDS],
+            next: number + 1,
+            bits: None,
         };
         let seen = match self.seen.get(&origin) {
             Some(seen) if seen.incarnation > incarnation => return false,
-            Some(seen) => {
-                if seen.incarnation < incarnation {
-                    *seen = fresh();
-                }
-                seen
+            Some(seen) if seen.incarnation < incarnation => {
+                *seen = fresh();
+                return true;
             }
+            Some(seen) => seen,
             None => {
-                let (slot, _) = self.seen.insert(origin, fresh());
-                let Some((_, seen)) = self.seen.at(slot) else {
-                    return false;
-                };
-                seen
+                self.seen.insert(origin, fresh());
+                return true;
             }
         };
         seen.mark(number)
@@ -127,12 +124,22 @@ impl<O: Overlay> Spreads<O> {
 impl Seen {
     fn mark(&mut self, number: u64) -> bool {
         let width = (WORDS * 64) as u64;
+        let last = self.next - 1;
+        if self.bits.is_none() && number == last {
+            return false;
+        }
+        let bits = self.bits.get_or_insert_with(|| {
+            let mut bits = [0; WORDS];
+            let place = (last % width) as usize;
+            bits[place / 64] = 1 << (place % 64);
+            Box::new(bits)
+        });
         if number >= self.next {
             // The window moves on: places that it has not shown yet begin empty.
             let steps = (number - self.next).saturating_add(1).min(width);
             for number in (0..steps).map(|step| number - step) {
                 let place = (number % width) as usize;
-                self.bits[place / 64] &= !(1 << (place % 64));
+                bits[place / 64] &= !(1 << (place % 64));
             }
             self.next = number.saturating_add(1);
         } else if self.next - number > width {
@@ -140,8 +147,8 @@ impl Seen {
         }
         let place = (number % width) as usize;
         let bit = 1 << (place % 64);
-        let is_new = self.bits[place / 64] & bit == 0;
-        self.bits[place / 64] |= bit;
+        let is_new = bits[place / 64] & bit == 0;
+        bits[place / 64] |= bit;
         is_new
     }
 }
@@ -483,10 +490,9 @@ mod tests {
     fn a_number_is_new_once_within_its_window() {
         let mut seen = Seen {
             incarnation: 1,
-            next: 5,
-            bits: [0; WORDS],
+            next: 6,
+            bits: None,
         };
-        assert!(seen.mark(5));
         assert!(!seen.mark(5));
         assert!(seen.mark(900));
         assert!(seen.mark(7));
