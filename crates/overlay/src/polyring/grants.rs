@@ -84,7 +84,7 @@ impl Grants {
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         self.reserved
             .iter()
-            .for_each(|reserved| see(reserved.grant.peer));
+            .for_each(|reserved| reserved.grant.handles(see));
         self.waiting.iter().for_each(|(walk, _)| see(walk.joiner));
     }
 

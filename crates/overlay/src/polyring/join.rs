@@ -59,7 +59,10 @@ impl Joining {
     /// Shows every handle that a search names, or would.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         let known = self.contacts.iter().chain(&self.refuges);
-        known.copied().for_each(see);
+        let measured = self.search.iter().flat_map(|search| &search.measured);
+        known
+            .chain(measured.map(|(peer, ..)| peer))
+            .for_each(|peer| see(*peer));
     }
 }
 

@@ -150,6 +150,12 @@ impl Ring {
         self.staffed_places().map(|place| &place.position)
     }
 
+    /// Shows every handle in the records and positions held.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.records().for_each(|record| record.handles(see));
+        self.positions().for_each(|position| position.handles(see));
+    }
+
     /// The record of a peer.
     pub fn record(&self, peer: Peer) -> Option<&Arc<Member>> {
         self.find(peer).map(|at| &self.entries[at].record)

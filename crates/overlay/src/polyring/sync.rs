@@ -60,6 +60,11 @@ impl Repairs {
         !self.beat.is_zero()
     }
 
+    /// Shows the handles of the neighbours that repairs are planned with.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.waiting.iter().for_each(|repair| see(repair.with));
+    }
+
     /// Remembers the handles that a message brought, so that they can be given back.
     pub(super) fn note(&mut self, message: &Message) {
         let mut note = |peer: Peer| self.noted.add(peer);

@@ -36,6 +36,15 @@ pub(super) struct Election {
     asked_by: Vec<Peer>,
 }
 
+impl Election {
+    /// Shows the handles of voters and candidates.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        let votes = self.votes.iter().flatten();
+        votes.for_each(|(voter, _)| see(*voter));
+        self.asked_by.iter().for_each(|peer| see(*peer));
+    }
+}
+
 impl Polyring {
     pub(super) fn has_no_parent(&self) -> bool {
         self.own.id != PositionId::CENTER && self.above.peers_of(self.own.id).next().is_none()
