@@ -123,6 +123,11 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         0..self.slots.len() as u32
     }
 
+    /// All values, by slot.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.slots.iter().flatten().map(|entry| &entry.value)
+    }
+
     /// How many entries there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
