@@ -265,7 +265,6 @@ impl<O: Overlay> Node<O> {
                 }
                 OverlayOutput::Open(peer) => out.push(Output::Open(peer)),
                 OverlayOutput::Close(peer) => out.push(Output::Close(peer)),
-                OverlayOutput::Forget(peer) => out.push(Output::Forget(peer)),
                 OverlayOutput::Timer(span, timer) => {
                     out.push(Output::Timer(span, Timer::Overlay(timer)));
                 }

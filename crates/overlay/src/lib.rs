@@ -113,8 +113,6 @@ pub enum Output<O: Overlay> {
     Open(Peer),
     /// The connection is no longer held; the host closes it when nobody else holds it.
     Close(Peer),
-    /// The machine no longer uses this handle. It must not be named again before the host hands it out.
-    Forget(Peer),
     /// Hand the timer back after this span.
     Timer(Duration, O::Timer),
     /// Something the router or the application may want to know.

@@ -321,7 +321,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             Output::Send(peer, lane, frame) => self.send(peer, lane, frame),
             Output::Open(peer) => self.open(peer),
             Output::Close(peer) => self.unpin(peer),
-            Output::Forget(_) => {}
             Output::Timer(span, timer) => self.alarms.set(self.now + span, What::Node(timer)),
             Output::Event(event) => self.tell(event),
         }

@@ -104,7 +104,6 @@ impl Polyring {
         } else {
             self.links.release(peer);
             self.links.tidy();
-            self.sync.noted.drop_some();
         }
     }
 

@@ -51,11 +51,6 @@ impl Joining {
         }
     }
 
-    /// Whether a search names the peer, or would.
-    pub(super) fn names(&self, peer: Peer) -> bool {
-        self.contacts.contains(&peer) || self.refuges.contains(&peer)
-    }
-
     /// Shows every handle that a search names, or would.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         let known = self.contacts.iter().chain(&self.refuges);

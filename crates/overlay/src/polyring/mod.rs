@@ -322,7 +322,6 @@ impl Polyring {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
-        self.sync.note(&message);
         self.hear(cx, from);
         match message {
             Message::Join(walk) => self.on_join(cx, walk),
@@ -442,7 +441,6 @@ impl Polyring {
         while let Some(peer) = self.links.surplus() {
             self.links.release(peer);
             self.heal.forget(peer);
-            self.sync.noted.drop_some();
             cx.out.push(Output::Close(peer));
         }
         self.links.tidy();
@@ -569,7 +567,6 @@ impl Polyring {
             ring.sweep(cx.now);
         }
         self.grants.sweep(cx.now);
-        self.forget_unused(cx);
         self.news.has_aged = true;
         cx.after(SWEEP, Timer::Sweep);
     }

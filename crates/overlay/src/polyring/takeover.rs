@@ -287,7 +287,6 @@ impl Polyring {
             record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring)
         };
         if let Some(parent) = self.own.records().find(of_parent).cloned() {
-            self.sync.noted.drop_some();
             self.above = Ring::new(parent.seat.map_or(NOWHERE, |it| it.ring));
             self.above.merge_member(cx.host(), parent, cx.now);
         }

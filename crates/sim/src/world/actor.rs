@@ -302,7 +302,6 @@ impl<O: Lab> Actor<O> {
                         self.arm(sink, sink.now + IDLE);
                     }
                 }
-                Output::Forget(_) => {}
                 Output::Timer(span, timer) => {
                     self.to_self(sink, sink.now + micros(span), What::Timer(timer));
                 }
