@@ -1,19 +1,15 @@
 //! The book: what the handles inside a peer's machine stand for, and where those peers are reached.
 //!
-//! An entry lives while the machine has not said `Forget` or a connection or a dial stands. Numbers
-//! of dead entries rest before they are used again, so that a late word about an old peer does not
-//! hit a new one.
+//! An entry lives while the machine uses it, or a connection or a dial stands; the others go at the
+//! next sweep. Numbers of dead entries rest until the sweep after that, so that a late word about an
+//! old peer does not hit a new one.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, VecDeque},
-    net::SocketAddr,
-};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr};
 
 use bytes::Bytes;
 use iroh::SecretKey;
 use ringweave_ids::{Peer, PeerId, Signature};
-use ringweave_node::wire::{Book as Introductions, Contact};
+use ringweave_node::wire::{Book as Introductions, Contact, MAX_CONTACTS};
 use ringweave_overlay::Host;
 
 use crate::{
@@ -24,8 +20,8 @@ use crate::{
 
 /// Peers known at once. Rings of 1,024 at two levels fit eight times.
 const ENTRIES: usize = 16_384;
-/// Dead numbers that rest before one is used again.
-const RESTING: usize = 1_024;
+/// Entries beyond twice those in use that are not worth a sweep: together a few hundred kilobytes.
+const SLACK: usize = 1_024;
 
 /// One known peer.
 #[derive(Debug)]
@@ -36,8 +32,6 @@ struct Entry {
     told: Card,
     /// Addresses that an invite, the disk or the local network named, unsigned.
     hints: Vec<SocketAddr>,
-    /// Whether the machine may still name the peer.
-    is_named: bool,
     /// Connections and dials that stand.
     holds: u32,
 }
@@ -49,7 +43,12 @@ pub(crate) struct Book {
     network_key: Option<SecretKey>,
     network: Network,
     entries: Vec<Option<Entry>>,
-    free: VecDeque<u32>,
+    /// Numbers of dead entries that may be used again.
+    free: Vec<u32>,
+    /// Those that the last sweep made dead.
+    resting: Vec<u32>,
+    /// How many the last sweep left.
+    left: usize,
     by_id: HashMap<PeerId, Peer>,
     seen: RefCell<Seen>,
     /// Forged or malformed cards that came.
@@ -70,7 +69,6 @@ impl Book {
             card: card.sign(&key),
             told: card.clone(),
             hints: Vec::new(),
-            is_named: true,
             holds: 1,
         };
         Self {
@@ -78,7 +76,9 @@ impl Book {
             network_key,
             network,
             entries: vec![Some(me)],
-            free: VecDeque::new(),
+            free: Vec::new(),
+            resting: Vec::new(),
+            left: 1,
             by_id: HashMap::from([(id, Self::ME)]),
             seen: RefCell::default(),
             forgeries: 0,
@@ -101,9 +101,6 @@ impl Book {
     /// The handle of a peer, made if there is none; nothing if the book is full.
     pub(crate) fn admit(&mut self, id: PeerId) -> Option<Peer> {
         if let Some(&peer) = self.by_id.get(&id) {
-            if let Some(entry) = self.entry_mut(peer) {
-                entry.is_named = true;
-            }
             return Some(peer);
         }
         if self.by_id.len() >= ENTRIES {
@@ -114,14 +111,9 @@ impl Book {
             card: Bytes::new(),
             told: Card::default(),
             hints: Vec::new(),
-            is_named: true,
             holds: 0,
         };
-        let peer = if self.free.len() > RESTING {
-            let number = self
-                .free
-                .pop_front()
-                .expect("there are more than a thousand");
+        let peer = if let Some(number) = self.free.pop() {
             self.entries[number as usize] = Some(entry);
             Peer(number)
         } else {
@@ -217,27 +209,36 @@ impl Book {
         if let Some(entry) = self.entry_mut(peer) {
             entry.holds = entry.holds.saturating_sub(1);
         }
-        self.bury(peer);
     }
 
-    /// The machine will not name the peer again.
-    pub(crate) fn forget(&mut self, peer: Peer) {
-        if peer != Self::ME
-            && let Some(entry) = self.entry_mut(peer)
-        {
-            entry.is_named = false;
-        }
-        self.bury(peer);
+    /// Whether so many came since the last sweep that another will find much.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.by_id.len() > 2 * self.left + SLACK
     }
 
-    fn bury(&mut self, peer: Peer) {
-        let is_dead = self
-            .entry(peer)
-            .is_some_and(|entry| !entry.is_named && entry.holds == 0);
-        if is_dead && let Some(entry) = self.entries[peer.0 as usize].take() {
-            self.by_id.remove(&entry.id);
-            self.free.push_back(peer.0);
+    /// Whether the peers of one more frame may find no place.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.by_id.len() + MAX_CONTACTS > ENTRIES
+    }
+
+    /// Drops the entries that are neither among `used` nor held by a connection or a dial; gives the
+    /// handles they had. Linear in the entries and in `used`.
+    pub(crate) fn sweep(&mut self, used: &[Peer]) -> Vec<Peer> {
+        let mut is_used = vec![false; self.entries.len()];
+        for peer in used {
+            if let Some(is_used) = is_used.get_mut(peer.0 as usize) {
+                *is_used = true;
+            }
         }
+        self.free.append(&mut self.resting);
+        for ((entry, is_used), number) in self.entries.iter_mut().zip(is_used).zip(0..) {
+            if let Some(dead) = entry.take_if(|entry| !is_used && entry.holds == 0) {
+                self.by_id.remove(&dead.id);
+                self.resting.push(number);
+            }
+        }
+        self.left = self.by_id.len();
+        self.resting.iter().copied().map(Peer).collect()
     }
 
     fn entry(&self, peer: Peer) -> Option<&Entry> {
@@ -338,15 +339,28 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_lives_while_it_is_named_or_held() {
+    fn an_entry_lives_while_it_is_used_or_held() {
         let (mut book, id) = (book(), PeerId::from_bytes([7; 32]));
         let peer = book.admit(id).unwrap();
         book.hold(peer);
-        book.forget(peer);
-        assert_eq!(book.peer(&id), Some(peer), "a connection holds it");
+        assert_eq!(book.sweep(&[]), [], "a connection holds it");
         book.release(peer);
-        assert_eq!(book.peer(&id), None);
-        assert_ne!(book.admit(id), Some(peer), "a dead number rests");
+        assert_eq!(book.sweep(&[peer, peer]), [], "the machine names it");
+        assert_eq!((book.peer(&id), book.has(peer)), (Some(peer), true));
+        assert_eq!(book.sweep(&[Book::ME, Peer(9_999)]), [peer]);
+        assert_eq!((book.peer(&id), book.has(peer)), (None, false));
+        assert!(book.has(Book::ME), "the owner holds itself");
+    }
+
+    #[test]
+    fn a_dead_number_rests_until_the_next_sweep() {
+        let (mut book, id) = (book(), |byte| PeerId::from_bytes([byte; 32]));
+        let dead = book.admit(id(7)).unwrap();
+        book.sweep(&[]);
+        let other = book.admit(id(8)).unwrap();
+        assert_ne!(other, dead);
+        assert_eq!(book.sweep(&[other]), []);
+        assert_eq!(book.admit(id(9)), Some(dead));
     }
 
     #[test]
@@ -361,7 +375,13 @@ mod tests {
             .filter(|&number| book.admit(id(number)).is_some())
             .count();
         assert_eq!(admitted, ENTRIES - 1, "all but the owner's own place");
-        book.forget(book.peer(&id(3)).unwrap());
+        let used: Vec<_> = (0..100)
+            .filter_map(|number| book.peer(&id(number)))
+            .collect();
+        assert!(book.is_tight() && book.has_grown());
+        assert_eq!(book.sweep(&used).len(), ENTRIES - 1 - used.len());
+        assert!(!book.is_tight() && !book.has_grown());
+        assert!(used.iter().all(|peer| book.has(*peer)));
         assert!(book.admit(id(u64::MAX)).is_some(), "a place was freed");
     }
 }

@@ -8,8 +8,14 @@ use iroh::{
     endpoint::{Connection, PortmapperConfig, SendStream, presets},
 };
 use ringweave_ids::{Guid, Key, PeerId, Random};
-use ringweave_node::{Cast, Envelope, Flow, Frame, MessageKind, Port, Receiver, wire::Encoder};
-use ringweave_overlay::{Target, polyring::Polyring};
+use ringweave_node::{
+    Cast, Envelope, Flow, Frame, MessageKind, Port, Receiver,
+    wire::{Encoder, MAX_CONTACTS},
+};
+use ringweave_overlay::{
+    Target,
+    polyring::{Message, Polyring},
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -238,6 +244,60 @@ async fn a_million_frames_of_nonsense_leave_a_peer_serving() {
     assert_eq!(delivery.peer, founder.id());
     let faults = founder.status().await.unwrap().counters.faults;
     assert!(faults >= 250, "{faults} faults");
+}
+
+/// A peer that names strangers without end fills the book of another, which sweeps it and lets
+/// members in as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_that_are_only_named_do_not_keep_members_out() {
+    let (founder, invite) = founder(Shape::default()).await;
+    let intruder = Intruder::new().await;
+    let (_connection, mut control, _messages) = intruder.enter(&invite).await;
+    let mut random = Random::new(20_261_125);
+    for _ in 0..8 {
+        let frame = strangers(&mut random, MAX_CONTACTS);
+        timeout(SOON, control.write_all(&frame))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    // What the book refuses is counted.
+    timeout(SOON, async {
+        while founder.status().await.unwrap().counters.faults == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let entrance = Entrance::Join(Box::new(invite));
+    let member = start(Settings {
+        entrance,
+        ..Settings::default()
+    });
+    let member = timeout(SOON, member).await.unwrap().unwrap();
+    let hello = Bytes::from_static(b"in");
+    let delivery = member.send(PeerRef::Id(founder.id()), hello).await.unwrap();
+    assert_eq!(delivery.peer, founder.id());
+}
+
+/// A frame of upkeep that names so many random peers.
+fn strangers(random: &mut Random, count: usize) -> BytesMut {
+    let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+    let mut book = Book::new(SecretKey::generate(), None, network, &Card::default());
+    let stranger = |_| {
+        let id = PeerId::from_bytes(std::array::from_fn(|_| random.bits() as u8));
+        book.admit(id).unwrap()
+    };
+    let candidates = (0..count).map(stranger).collect();
+    let frame = Frame::Overlay(Message::Choose {
+        nonce: 0,
+        candidates,
+    });
+    let mut bytes = BytesMut::new();
+    Encoder::<Polyring>::new()
+        .encode(&frame, &book, &mut bytes)
+        .unwrap();
+    bytes
 }
 
 /// Envelopes that decode: of random origins, to random targets, for every service, with random insides.

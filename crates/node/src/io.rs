@@ -100,8 +100,6 @@ pub enum Output<O: Overlay> {
     Open(Peer),
     /// The connection is no longer held.
     Close(Peer),
-    /// The handle is no longer used.
-    Forget(Peer),
     /// Hand the timer back after this span.
     Timer(Duration, crate::Timer<O>),
     /// Something for the application.
@@ -119,7 +117,6 @@ impl<O: Overlay> fmt::Debug for Output<O> {
                 .finish(),
             Self::Open(peer) => f.debug_tuple("Open").field(peer).finish(),
             Self::Close(peer) => f.debug_tuple("Close").field(peer).finish(),
-            Self::Forget(peer) => f.debug_tuple("Forget").field(peer).finish(),
             Self::Timer(span, timer) => f.debug_tuple("Timer").field(span).field(timer).finish(),
             Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
         }

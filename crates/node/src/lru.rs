@@ -102,6 +102,12 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         0..self.filled.as_ref().map_or(0, |it| it.slots.len() as u32)
     }
 
+    /// All values, by slot.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        let slots = self.filled.iter().flat_map(|filled| &filled.slots);
+        slots.flatten().map(|entry| &entry.value)
+    }
+
     /// How many entries there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -199,6 +199,13 @@ impl<O: Overlay> Node<O> {
         self.overlay.neighbours(found);
     }
 
+    /// Appends every handle that this peer may still name, in no order, some more than once: what the
+    /// overlay uses ([`Overlay::uses`]), and what the router and the directory keep.
+    pub fn uses(&self, used: &mut Vec<Peer>) {
+        self.overlay.uses(used);
+        self.router.uses(used);
+    }
+
     /// Lets the router work on the overlay as it is.
     fn with(
         &mut self,
@@ -258,7 +265,6 @@ impl<O: Overlay> Node<O> {
                 }
                 OverlayOutput::Open(peer) => out.push(Output::Open(peer)),
                 OverlayOutput::Close(peer) => out.push(Output::Close(peer)),
-                OverlayOutput::Forget(peer) => out.push(Output::Forget(peer)),
                 OverlayOutput::Timer(span, timer) => {
                     out.push(Output::Timer(span, Timer::Overlay(timer)));
                 }

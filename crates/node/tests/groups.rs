@@ -240,6 +240,24 @@ fn a_lost_neighbour_is_not_waited_for() {
 }
 
 #[test]
+fn a_neighbour_that_is_waited_for_is_used_until_the_count_is_there() {
+    let mut swarm = tree();
+    swarm.filter = Box::new(|_, to, _| to != 5);
+    let uses = |swarm: &Swarm| {
+        let mut used = Vec::new();
+        swarm.node(2).uses(&mut used);
+        used.contains(&ringweave_ids::Peer(5))
+    };
+    let ticket = swarm.command(2, Command::Broadcast(None, Bytes::from_static(b"all")));
+    let holders = (0..7).map(|index| (index != 5).then_some(index));
+    swarm.reshape(holders.collect());
+    swarm.run(Duration::from_secs(1));
+    assert!(uses(&swarm), "though the overlay does not know it any more");
+    swarm.answer(ticket);
+    assert!(!uses(&swarm));
+}
+
+#[test]
 fn a_peer_without_a_place_cannot_broadcast() {
     let mut swarm = Swarm::unjoined(&[None, Some(0)]);
     assert_eq!(broadcast(&mut swarm, 0, None), Err(Failure::NoRoute));

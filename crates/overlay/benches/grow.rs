@@ -174,7 +174,7 @@ impl World {
                 }
                 Output::Open(to) => self.dial(number, to.0),
                 Output::Timer(span, timer) => self.push(span, number, Input::Timer(timer)),
-                Output::Close(_) | Output::Forget(_) | Output::Event(_) => {}
+                Output::Close(_) | Output::Event(_) => {}
             }
         }
         self.out = out;

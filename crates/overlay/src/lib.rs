@@ -78,6 +78,13 @@ pub trait Overlay: Sized + Send + 'static {
 
     /// The peers of this peer's table, in an order that is the same for the same history.
     fn neighbours(&self, found: &mut Vec<Neighbour<Self::Address>>);
+
+    /// Appends every handle that the machine may still name: tables, rosters, duties under way; in
+    /// no order, some more than once.
+    ///
+    /// Between two inputs a host may forget all others, this peer's own excepted. The machine names
+    /// none of those again before the host hands it out; a timer that carries one is ignored.
+    fn uses(&self, used: &mut Vec<Peer>);
 }
 
 /// One input of an overlay.
@@ -106,8 +113,6 @@ pub enum Output<O: Overlay> {
     Open(Peer),
     /// The connection is no longer held; the host closes it when nobody else holds it.
     Close(Peer),
-    /// The machine no longer uses this handle. It must not be named again before the host hands it out.
-    Forget(Peer),
     /// Hand the timer back after this span.
     Timer(Duration, O::Timer),
     /// Something the router or the application may want to know.

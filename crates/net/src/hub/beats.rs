@@ -68,5 +68,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.keep_trying();
         self.expire();
         self.contacts.save(self.now, false);
+        self.sweep();
     }
 }

@@ -148,6 +148,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             } else {
                 PATIENCE
             };
+        self.make_way();
         let mut peers = Vec::new();
         for met in chosen {
             let Some(peer) = self.book.admit(met.id) else {
@@ -169,6 +170,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         if self.contacts.is_placed || self.leaving.is_some() {
             return;
         }
+        self.make_way();
         let Some(peer) = self.book.admit(id).filter(|peer| *peer != Book::ME) else {
             return;
         };

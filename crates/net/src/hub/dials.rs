@@ -195,7 +195,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         if is_lost || !self.book.has(peer) {
             Parting::Double.close(&connection);
             self.end_dial(peer);
-            self.tidy(peer);
             return;
         }
         self.establish(peer, connection, hello, true);
@@ -259,7 +258,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.traffic.dropped += waiting.len() as u64;
         self.down(peer, loss);
         self.end_dial(peer);
-        self.tidy(peer);
         self.settle();
     }
 

@@ -74,6 +74,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.full.clear();
         let skipped = decoder.skipped();
         let is_sound = loop {
+            self.make_way();
             match decoder.decode(&mut bytes, &mut self.book) {
                 Ok(Some(frame)) => self.step(Input::Received(link.peer, frame)),
                 Ok(None) => break true,

@@ -104,15 +104,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         &mut self.slots[peer.0 as usize]
     }
 
-    /// Clears what is left of a peer that the book no longer has.
-    pub(super) fn tidy(&mut self, peer: Peer) {
-        if !self.book.has(peer)
-            && let Some(slot) = self.slots.get_mut(peer.0 as usize)
-        {
-            *slot = Slot::default();
-        }
-    }
-
     pub(super) fn open(&mut self, peer: Peer) {
         self.slot(peer).is_open = true;
         self.dial(peer);
@@ -126,6 +117,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
     /// Someone connected, and passed the gate.
     pub(super) fn on_knock(&mut self, connection: Connection, hello: Hello, mut send: SendStream) {
+        self.make_way();
         let id = remote(&connection);
         let known = self.book.peer(&id);
         let is_smaller = self.book.id(Book::ME) < id;
@@ -247,6 +239,5 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.down(peer, loss);
         self.unhold(link.id);
         self.book.release(peer);
-        self.tidy(peer);
     }
 }

@@ -17,6 +17,7 @@ mod dials;
 mod flow;
 mod links;
 mod lookup;
+mod sweep;
 mod tree;
 
 use std::{
@@ -43,6 +44,7 @@ use self::{
     dials::Rests,
     flow::Held,
     links::Slot,
+    sweep::Sweeps,
 };
 use crate::{
     book::Book,
@@ -111,6 +113,7 @@ pub(crate) struct Hub<O: Overlay> {
     later: VecDeque<Input<O>>,
     slots: Vec<Slot<O>>,
     rests: Rests,
+    sweeps: Sweeps,
     /// Links with something to hand to their writers.
     dirty: Vec<Peer>,
     /// Full message queues that the current batch or request fed.
@@ -161,6 +164,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             later: VecDeque::new(),
             slots: Vec::new(),
             rests: Rests::default(),
+            sweeps: Sweeps::default(),
             dirty: Vec::new(),
             full: Vec::new(),
             held: Vec::new(),
@@ -317,11 +321,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             Output::Send(peer, lane, frame) => self.send(peer, lane, frame),
             Output::Open(peer) => self.open(peer),
             Output::Close(peer) => self.unpin(peer),
-            Output::Forget(peer) => {
-                self.unpin(peer);
-                self.book.forget(peer);
-                self.tidy(peer);
-            }
             Output::Timer(span, timer) => self.alarms.set(self.now + span, What::Node(timer)),
             Output::Event(event) => self.tell(event),
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use records::{ANSWERED, Held, Kind, Record, Records, Signed, Way, peer_key};
 pub(crate) use records::{Word, query_key};
-use ringweave_ids::{Key, Time, wire};
+use ringweave_ids::{Key, Peer, Time, wire};
 use ringweave_overlay::{Hop, Overlay, Target};
 
 use crate::{
@@ -59,6 +59,17 @@ impl<A> Default for Directory<A> {
             sweep: None,
             armed: None,
         }
+    }
+}
+
+impl<A> Directory<A> {
+    /// Appends the neighbours through which the keys of records lead.
+    pub(crate) fn uses(&self, used: &mut Vec<Peer>) {
+        let held = self.records.held().flat_map(|held| &held.ways);
+        used.extend(held.filter_map(|way| match way {
+            Way::Via(peer) => Some(*peer),
+            Way::Here | Way::Nowhere => None,
+        }));
     }
 }
 

@@ -99,6 +99,13 @@ impl<A> Default for Records<A> {
     }
 }
 
+impl<A> Records<A> {
+    /// All records.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Held<A>> {
+        self.peers.values().chain(self.names.values())
+    }
+}
+
 /// The key under which the answer to a query is kept; nothing if no key can hold one.
 pub(crate) fn query_key<A>(query: &Query<A>) -> Option<Key> {
     match query {

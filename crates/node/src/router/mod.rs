@@ -172,6 +172,12 @@ impl<O: Overlay> Router<O> {
         &self.counters
     }
 
+    /// Appends every handle kept: of broadcasts that are being counted, and of ways to keys.
+    pub(crate) fn uses(&self, used: &mut Vec<Peer>) {
+        self.spreads.uses(used);
+        self.directory.uses(used);
+    }
+
     /// A neighbour handed an envelope over.
     pub(crate) fn on_envelope(
         &mut self,

@@ -98,6 +98,16 @@ impl<O: Overlay> Spreads<O> {
         }
     }
 
+    /// Appends the neighbours that are waited for, and those that wait.
+    pub(super) fn uses(&self, used: &mut Vec<Peer>) {
+        for branch in self.branches.values() {
+            used.extend(&branch.waiting);
+            if let Up::Neighbour(peer) = branch.up {
+                used.push(peer);
+            }
+        }
+    }
+
     /// Whether this broadcast is here for the first time; from now on it is not.
     fn is_new(&mut self, (origin, incarnation, number): Name) -> bool {
         let fresh = || Seen {

@@ -247,7 +247,7 @@ impl Swarm {
                 }
             }
             Output::Event(event) => self.events.push((index, event)),
-            Output::Open(_) | Output::Close(_) | Output::Forget(_) => {}
+            Output::Open(_) | Output::Close(_) => {}
         }
     }
 

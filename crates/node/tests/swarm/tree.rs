@@ -185,4 +185,9 @@ impl Overlay for Tree {
             }
         }
     }
+
+    fn uses(&self, used: &mut Vec<Peer>) {
+        let holders = self.shape.holders.iter().flatten();
+        used.extend(holders.map(|holder| Peer(*holder)));
+    }
 }

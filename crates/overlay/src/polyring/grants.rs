@@ -75,16 +75,11 @@ impl Grants {
             .retain(|descent| now.since(descent.sent) <= EXPECTED);
     }
 
-    /// Whether it names handles that it will drop by itself.
-    pub(super) fn is_busy(&self) -> bool {
-        !(self.reserved.is_empty() && self.waiting.is_empty())
-    }
-
     /// Shows every handle that a reserved place or a waiting search names.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         self.reserved
             .iter()
-            .for_each(|reserved| see(reserved.grant.peer));
+            .for_each(|reserved| reserved.grant.handles(see));
         self.waiting.iter().for_each(|(walk, _)| see(walk.joiner));
     }
 

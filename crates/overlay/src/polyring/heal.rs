@@ -70,6 +70,22 @@ impl Healing {
     pub(super) fn suspects(&self, peer: Peer) -> bool {
         self.suspects.iter().any(|suspect| suspect.peer == peer)
     }
+
+    /// Shows every handle that a suspicion, a question about one, or the election names.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        for suspect in &self.suspects {
+            see(suspect.peer);
+            suspect.asked.iter().for_each(|asked| see(*asked));
+            suspect.votes.iter().for_each(|(voter, _)| see(*voter));
+        }
+        for witnessed in &self.witnessed {
+            see(witnessed.asker);
+            see(witnessed.suspect);
+        }
+        if let Some(election) = &self.election {
+            election.handles(see);
+        }
+    }
 }
 
 impl Polyring {
@@ -92,7 +108,6 @@ impl Polyring {
         } else {
             self.links.release(peer);
             self.links.tidy();
-            self.sync.noted.drop_some();
         }
     }
 

@@ -51,15 +51,13 @@ impl Joining {
         }
     }
 
-    /// Whether a search names the peer, or would.
-    pub(super) fn names(&self, peer: Peer) -> bool {
-        self.contacts.contains(&peer) || self.refuges.contains(&peer)
-    }
-
     /// Shows every handle that a search names, or would.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         let known = self.contacts.iter().chain(&self.refuges);
-        known.copied().for_each(see);
+        let measured = self.search.iter().flat_map(|search| &search.measured);
+        known
+            .chain(measured.map(|(peer, ..)| peer))
+            .for_each(|peer| see(*peer));
     }
 }
 

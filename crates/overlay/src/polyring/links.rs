@@ -32,10 +32,6 @@ impl Links {
         self.0.iter()
     }
 
-    pub(super) fn knows(&self, peer: Peer) -> bool {
-        self.find(peer).is_ok()
-    }
-
     pub(super) fn is_up(&self, peer: Peer) -> bool {
         self.get(peer).is_some_and(|link| link.is_up)
     }

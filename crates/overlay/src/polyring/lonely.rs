@@ -86,7 +86,6 @@ impl Polyring {
             cx.out.push(crate::Output::Close(link.peer));
         }
         self.links.let_go();
-        self.sync.noted.drop_some();
         self.record = None;
         (self.own, self.below, self.above) =
             (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));

@@ -243,6 +243,40 @@ impl Overlay for Polyring {
     fn neighbours(&self, found: &mut Vec<Neighbour<Guid>>) {
         self.list(found);
     }
+
+    fn uses(&self, used: &mut Vec<Peer>) {
+        // Taken apart, so that no field that comes to hold handles is left out here.
+        let Self {
+            record,
+            own,
+            below,
+            above,
+            links,
+            table,
+            join,
+            grants,
+            heal,
+            sync,
+            phase: _,
+            incarnation: _,
+            prefix: _,
+            guid: _,
+            order: _,
+            counting: _,
+            news: _,
+        } = self;
+        let see = &mut |peer: Peer| used.push(peer);
+        record.iter().for_each(|record| record.handles(see));
+        own.handles(see);
+        below.handles(see);
+        above.handles(see);
+        links.iter().for_each(|link| see(link.peer));
+        table.handles(see);
+        join.handles(see);
+        grants.handles(see);
+        heal.handles(see);
+        sync.handles(see);
+    }
 }
 
 impl Polyring {
@@ -288,7 +322,6 @@ impl Polyring {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
-        self.sync.note(&message);
         self.hear(cx, from);
         match message {
             Message::Join(walk) => self.on_join(cx, walk),
@@ -408,7 +441,6 @@ impl Polyring {
         while let Some(peer) = self.links.surplus() {
             self.links.release(peer);
             self.heal.forget(peer);
-            self.sync.noted.drop_some();
             cx.out.push(Output::Close(peer));
         }
         self.links.tidy();
@@ -535,7 +567,6 @@ impl Polyring {
             ring.sweep(cx.now);
         }
         self.grants.sweep(cx.now);
-        self.forget_unused(cx);
         self.news.has_aged = true;
         cx.after(SWEEP, Timer::Sweep);
     }

@@ -373,7 +373,8 @@ impl Member {
 }
 
 impl Grant {
-    fn handles(&self, see: &mut dyn FnMut(Peer)) {
+    /// Shows every handle in the grant.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         see(self.peer);
         self.by.into_iter().for_each(see);
     }

@@ -36,8 +36,6 @@ pub struct Ring {
     /// The sum of the hashes of the living part.
     digest: u64,
     change: Change,
-    /// Whether a record was replaced or dropped that may have named handles of its own.
-    has_dropped: bool,
 }
 
 /// What has become of a roster since its holder last looked, from least to most.
@@ -114,7 +112,6 @@ impl Ring {
             places: Vec::new(),
             digest: 0,
             change: Change::Shape,
-            has_dropped: false,
         }
     }
 
@@ -148,6 +145,12 @@ impl Ring {
     /// The positions that somebody holds, by id.
     pub fn staffed(&self) -> impl Iterator<Item = &Position> {
         self.staffed_places().map(|place| &place.position)
+    }
+
+    /// Shows every handle in the records and positions held.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.records().for_each(|record| record.handles(see));
+        self.positions().for_each(|position| position.handles(see));
     }
 
     /// The record of a peer.
@@ -218,7 +221,6 @@ impl Ring {
                     return false;
                 }
                 self.move_out(at, now);
-                self.has_dropped = true;
                 self.entries[at].record = record;
                 at
             }
@@ -266,12 +268,8 @@ impl Ring {
                 }
                 let is_recounted = larger(&mine.census, &position.census, census_rank);
                 if is_recounted {
-                    let by = |census: &Option<Arc<Census>>| census.as_ref().map(|it| it.by);
-                    self.has_dropped |=
-                        mine.census.is_some() && by(&mine.census) != by(&position.census);
                     mine.census = position.census;
                 }
-                self.has_dropped |= is_founder_other || is_relabelled;
                 if is_founder_other || is_relabelled {
                     place.coordinate = place.position.coordinate();
                     let change = place.word().wrapping_sub(before);
@@ -306,13 +304,11 @@ impl Ring {
             self.entries
                 .retain(|_| known.next().is_some_and(|it| !is_aged(it.gone, TOMBSTONE)));
             self.known.retain(|it| !is_aged(it.gone, TOMBSTONE));
-            self.has_dropped = true;
             self.change = self.change.max(Change::Words);
         }
         let before = self.places.len();
         self.places.retain(|place| !is_aged(place.vacant, REST));
         if self.places.len() < before {
-            self.has_dropped = true;
             self.change = self.change.max(Change::Words);
         }
     }
@@ -350,11 +346,6 @@ impl Ring {
     /// Its holder has looked.
     pub(super) fn settle(&mut self) -> Change {
         std::mem::replace(&mut self.change, Change::Nothing)
-    }
-
-    /// Whether a record was replaced or dropped since this was last asked.
-    pub(super) fn take_dropped(&mut self) -> bool {
-        std::mem::take(&mut self.has_dropped)
     }
 
     fn inhabitants(&self) -> impl Iterator<Item = (&Known, &Entry)> {

@@ -40,7 +40,6 @@ pub(super) struct Repairs {
     beat: Duration,
     /// When the next beat is due; a timer that runs out before is an old one.
     beat_at: Time,
-    pub(super) noted: Noted,
 }
 
 /// A roster that differs from a neighbour's.
@@ -65,97 +64,9 @@ impl Repairs {
         !self.beat.is_zero()
     }
 
-    /// Remembers the handles that a message brought, so that they can be given back.
-    pub(super) fn note(&mut self, message: &Message) {
-        let mut note = |peer: Peer| self.noted.add(peer);
-        match message {
-            Message::Join(walk) => note(walk.joiner),
-            Message::Choose {
-                candidates: peers, ..
-            }
-            | Message::Prefix { refuges: peers, .. } => {
-                peers.iter().copied().for_each(note);
-            }
-            Message::Offer(offer) => {
-                let members = offer.members.iter().chain(&offer.above_members);
-                members.for_each(|member| member.handles(&mut note));
-                let positions = offer.positions.iter().chain(&offer.above_positions);
-                positions.for_each(|position| position.handles(&mut note));
-            }
-            Message::Records {
-                members, positions, ..
-            } => {
-                members.iter().for_each(|member| member.handles(&mut note));
-                positions
-                    .iter()
-                    .for_each(|position| position.handles(&mut note));
-            }
-            Message::Ask { suspect, .. } | Message::Answer { suspect, .. } => note(*suspect),
-            // Noted on the way, if it is not known in full.
-            Message::Hello(_)
-            | Message::Summary { .. }
-            | Message::Ping(_)
-            | Message::Pong(_)
-            | Message::Elect { .. }
-            | Message::Vote { .. } => {}
-        }
-    }
-
-    fn note_hello(&mut self, hello: &Hello) {
-        let mut note = |peer: Peer| self.noted.add(peer);
-        hello.member.handles(&mut note);
-        hello.position.handles(&mut note);
-    }
-}
-
-/// The handles that messages have brought.
-#[derive(Debug, Default)]
-pub(super) struct Noted {
-    /// In use when they were last gone through, sorted.
-    known: Vec<u32>,
-    /// What came since, some of it several times: a sorted part and a tail.
-    fresh: Vec<u32>,
-    sorted: usize,
-    /// Whether something that named handles names other ones now.
-    has_dropped: bool,
-}
-
-impl Noted {
-    fn add(&mut self, peer: Peer) {
-        let handle = peer.0;
-        // One message names the same few again and again.
-        let mut last = self.fresh.iter().rev().take(2);
-        if last.any(|it| *it == handle) || self.known.binary_search(&handle).is_ok() {
-            return;
-        }
-        self.fresh.push(handle);
-        if self.fresh.len() > 2 * self.sorted + 32 {
-            self.sort();
-        }
-    }
-
-    fn sort(&mut self) {
-        self.fresh.sort_unstable();
-        self.fresh.dedup();
-        self.sorted = self.fresh.len();
-    }
-
-    /// Something that named handles names other ones now.
-    pub(super) fn drop_some(&mut self) {
-        self.has_dropped = true;
-    }
-
-    /// Takes out those that are not among `used`, which is sorted.
-    fn take_all_but(&mut self, used: &[u32]) -> Vec<u32> {
-        self.known.append(&mut self.fresh);
-        self.known.sort_unstable();
-        self.known.dedup();
-        let is_unused = |handle: &mut u32| used.binary_search(handle).is_err();
-        let unused = self.known.extract_if(.., is_unused).collect();
-        self.known.shrink_to_fit();
-        self.fresh.shrink_to_fit();
-        self.sorted = 0;
-        unused
+    /// Shows the handles of the neighbours that repairs are planned with.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.waiting.iter().for_each(|repair| see(repair.with));
     }
 }
 
@@ -198,11 +109,8 @@ impl Polyring {
     }
 
     pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, from: Peer, hello: Box<Hello>) {
-        // Most say what is known, by then: it names no new handle, and nothing is to be taken.
+        // Most say what is known, by then: nothing is to be taken.
         let is_known = self.holds(&hello);
-        if !is_known {
-            self.sync.note_hello(&hello);
-        }
         let hello = *hello;
         if hello.member.peer != from {
             cx.fault("a hello in another peer's name");
@@ -217,7 +125,6 @@ impl Polyring {
         // A member of my parent position: its ring is the one above mine, whatever I held before.
         if seat.position == self.own.id && self.above.id != seat.ring && self.has_no_parent() {
             self.above = Ring::new(seat.ring);
-            self.sync.noted.drop_some();
         }
         if !is_known {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);
@@ -367,7 +274,6 @@ impl Polyring {
                 .any(|position| position.id() == self.own.id);
         if is_above {
             self.above = Ring::new(id);
-            self.sync.noted.drop_some();
         }
         if self.ring(id).is_none() {
             return;
@@ -515,7 +421,6 @@ impl Polyring {
             return;
         }
         self.join.take_refuges(refuges);
-        self.sync.noted.drop_some();
         if self.prefix != guid {
             self.prefix = guid;
             self.news.has_new_prefix = true;
@@ -578,49 +483,6 @@ impl Polyring {
         if self.sync.beat_at > cx.now + BEAT_SOON {
             self.beat_within(cx, BEAT_SOON);
         }
-    }
-
-    /// Gives back the handles that no roster, link or duty names any more.
-    pub(super) fn forget_unused(&mut self, cx: &mut Cx<'_>) {
-        // Where nothing was dropped, only what is fresh can be unused, and most of it is in use.
-        self.sync.noted.sort();
-        let rings = [&mut self.own, &mut self.below, &mut self.above];
-        let has_dropped = rings.map(Ring::take_dropped).contains(&true)
-            | std::mem::take(&mut self.sync.noted.has_dropped)
-            | self.grants.is_busy();
-        let has = |handle: &u32| {
-            let peer = Peer(*handle);
-            self.rings().iter().any(|ring| ring.has(peer))
-                || self.links.knows(peer)
-                || self.join.names(peer)
-        };
-        if !has_dropped && self.sync.noted.fresh.iter().all(has) {
-            self.sync.noted.known.append(&mut self.sync.noted.fresh);
-            self.sync.noted.known.sort_unstable();
-            (self.sync.noted.fresh, self.sync.noted.sorted) = (Vec::new(), 0);
-            return;
-        }
-        // What a grant holds now is dropped later.
-        self.sync.noted.has_dropped = self.grants.is_busy();
-        let mut used: Vec<u32> = self.links.iter().map(|link| link.peer.0).collect();
-        used.push(cx.me().0);
-        let mut keep = |peer: Peer| used.push(peer.0);
-        self.join.handles(&mut keep);
-        self.grants.handles(&mut keep);
-        for ring in [&self.own, &self.below, &self.above] {
-            ring.records().for_each(|record| record.handles(&mut keep));
-            ring.positions()
-                .for_each(|position| position.handles(&mut keep));
-        }
-        used.sort_unstable();
-        used.dedup();
-        let mut unused = self.sync.noted.take_all_but(&used);
-        unused.sort_unstable_by_key(|handle| cx.id(Peer(*handle)));
-        cx.out.extend(
-            unused
-                .into_iter()
-                .map(|handle| crate::Output::Forget(Peer(handle))),
-        );
     }
 
     pub(super) fn ring(&self, id: PositionId) -> Option<&Ring> {

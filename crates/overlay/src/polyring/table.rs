@@ -80,6 +80,12 @@ impl Table {
         }
         is_named
     }
+
+    /// Shows the handles of all members.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        let rings = self.own.links.iter().chain(&self.below.links);
+        rings.chain(&self.parent).for_each(|link| see(link.peer));
+    }
 }
 
 impl Slots {

@@ -36,6 +36,15 @@ pub(super) struct Election {
     asked_by: Vec<Peer>,
 }
 
+impl Election {
+    /// Shows the handles of voters and candidates.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        let votes = self.votes.iter().flatten();
+        votes.for_each(|(voter, _)| see(*voter));
+        self.asked_by.iter().for_each(|peer| see(*peer));
+    }
+}
+
 impl Polyring {
     pub(super) fn has_no_parent(&self) -> bool {
         self.own.id != PositionId::CENTER && self.above.peers_of(self.own.id).next().is_none()
@@ -278,7 +287,6 @@ impl Polyring {
             record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring)
         };
         if let Some(parent) = self.own.records().find(of_parent).cloned() {
-            self.sync.noted.drop_some();
             self.above = Ring::new(parent.seat.map_or(NOWHERE, |it| it.ring));
             self.above.merge_member(cx.host(), parent, cx.now);
         }

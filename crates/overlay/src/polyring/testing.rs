@@ -10,7 +10,9 @@ use std::{
 use ringweave_ids::{Guid, Peer, PeerId, Random, Signature, Time};
 
 use super::{Config, Message, Polyring, Timer};
-use crate::{Cx, Event, Hop, Host, Input, Loss, Output, Overlay, Profile, Reach, Target, View};
+use crate::{
+    Cx, Event, Hop, Host, Input, Loss, Message as _, Output, Overlay, Profile, Reach, Target, View,
+};
 
 const NETWORK: [u8; 32] = [42; 32];
 
@@ -139,6 +141,13 @@ impl Swarm {
         }
         swarm.run(Duration::from_secs(5));
         swarm
+    }
+
+    /// The handles that a peer uses.
+    pub(crate) fn uses(&self, number: u32) -> BTreeSet<u32> {
+        let mut used = Vec::new();
+        self.peers[&number].0.uses(&mut used);
+        used.into_iter().map(|peer| peer.0).collect()
     }
 
     pub(crate) fn guid(&self, number: u32) -> Option<Guid> {
@@ -306,10 +315,18 @@ impl Swarm {
         (reached.len(), transmissions)
     }
 
+    /// Gives a peer an input and carries out its outputs.
+    ///
+    /// # Panics
+    /// If an output names a handle that its host might have forgotten.
     pub(crate) fn feed(&mut self, number: u32, input: Input<Polyring>) {
         let Some((peer, profile, random)) = self.peers.get_mut(&number) else {
             return;
         };
+        let mut handed = vec![Peer(number)];
+        peer.uses(&mut handed);
+        named_by_input(&input, &mut handed);
+        let handed: BTreeSet<u32> = handed.into_iter().map(|peer| peer.0).collect();
         let host = Faker::new(number);
         let mut out = Vec::new();
         let view = View {
@@ -328,6 +345,9 @@ impl Swarm {
             input,
         );
         for output in out {
+            for peer in named_by_output(&output) {
+                assert!(handed.contains(&peer.0), "{peer:?} in {output:?}");
+            }
             match output {
                 Output::Send(to, message) => {
                     self.dial(number, to.0);
@@ -339,7 +359,7 @@ impl Swarm {
                 Output::Open(to) => self.dial(number, to.0),
                 Output::Timer(span, timer) => self.push(span, number, What::Timer(timer)),
                 Output::Event(Event::Fault(kind)) => self.faults.push((number, kind)),
-                Output::Close(_) | Output::Forget(_) | Output::Event(_) => {}
+                Output::Close(_) | Output::Event(_) => {}
             }
         }
     }
@@ -388,6 +408,33 @@ impl Swarm {
             What::Down(peer, loss) => Input::Down(Peer(peer), loss),
         };
         self.feed(to, input);
+    }
+}
+
+fn named_by_input(input: &Input<Polyring>, named: &mut Vec<Peer>) {
+    match input {
+        Input::Join(contacts) => named.extend(contacts),
+        Input::Received(from, message) => {
+            named.push(*from);
+            message.clone().visit(&mut |peer| named.push(*peer));
+        }
+        Input::Up(peer) | Input::Down(peer, _) => named.push(*peer),
+        // A stale timer is no licence to name its peer.
+        Input::Timer(_) | Input::Leave => {}
+    }
+}
+
+fn named_by_output(output: &Output<Polyring>) -> Vec<Peer> {
+    match output {
+        Output::Send(to, message) => {
+            let mut named = vec![*to];
+            message.clone().visit(&mut |peer| named.push(*peer));
+            named
+        }
+        Output::Open(peer)
+        | Output::Close(peer)
+        | Output::Timer(_, Timer::Suspicion(peer) | Timer::Redial(peer)) => vec![*peer],
+        Output::Timer(..) | Output::Event(_) => Vec::new(),
     }
 }
 

@@ -6,9 +6,10 @@ use ringweave_ids::{Guid, Peer, Random, Signature, Step};
 use super::{
     Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Policy, Polyring,
     Position, PositionId, Proof, Seat, Span, Timer, Version, Walk,
+    ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
 };
-use crate::{Cx, Input, Output, Overlay, View};
+use crate::{Cx, Input, Output, Overlay, Reach, View};
 
 fn rings_of(ring_size: u16) -> Config {
     Config {
@@ -311,6 +312,42 @@ fn crashes_drawn_from_many_seeds_heal() {
         heal(&mut swarm);
         swarm.run(seconds(10));
         assert_whole(&swarm);
+    }
+}
+
+#[test]
+fn a_peer_uses_whom_it_names_and_none_of_those_long_gone() {
+    let mut swarm = Swarm::grown(rings_of(4), 40, |_| "");
+    let is_leaf = |peer: &Polyring| peer.below.peers().next().is_none();
+    let leaves = swarm.peers.iter().filter(|(_, (peer, ..))| is_leaf(peer));
+    // Others signed grants, which speak for their peers for as long as those live.
+    let gone: Vec<u32> = leaves.map(|(number, _)| *number).take(10).collect();
+    assert_eq!(gone.len(), 10);
+    for (turn, number) in gone.iter().enumerate() {
+        if turn % 2 == 0 {
+            swarm.crash(*number);
+        } else {
+            swarm.leave(*number);
+        }
+        swarm.run(seconds(1));
+    }
+    heal(&mut swarm);
+    let users = |swarm: &Swarm| {
+        let uses = |number: &&u32| gone.iter().any(|it| swarm.uses(**number).contains(it));
+        swarm.peers.keys().filter(uses).count()
+    };
+    assert!(users(&swarm) > 0, "tombstones name the dead");
+    swarm.run(2 * TOMBSTONE);
+    assert_eq!(users(&swarm), 0);
+    assert_whole(&swarm);
+    for (number, (peer, ..)) in &swarm.peers {
+        let (mut table, mut copies) = (Vec::new(), Vec::new());
+        peer.neighbours(&mut table);
+        peer.fan_out(&peer.span(Reach::All), 0, &mut copies);
+        let named = table.iter().map(|neighbour| neighbour.peer);
+        let mut named = named.chain(copies.iter().map(|(to, _)| *to));
+        let used = swarm.uses(*number);
+        assert!(named.all(|peer| used.contains(&peer.0)), "{number}");
     }
 }
 

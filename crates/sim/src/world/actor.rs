@@ -328,7 +328,6 @@ impl<O: Lab> Actor<O> {
                         self.arm(sink, sink.now + IDLE);
                     }
                 }
-                Output::Forget(_) => {}
                 Output::Timer(span, timer) => {
                     self.later(sink, sink.now + micros(span), What::Timer(timer));
                 }
