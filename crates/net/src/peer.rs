@@ -258,7 +258,7 @@ async fn run<O: Overlay<Address = Guid>>(
         gate,
         endpoint,
         origin,
-        seed: seed(),
+        seed: settings.chance.unwrap_or_else(seed),
         contacts: Contacts::new(memory, store, is_known),
         events,
         requests: asked,

@@ -51,6 +51,9 @@ pub struct Settings {
     pub label: String,
     /// Whether it looks for peers on the local network and lets itself be found there.
     pub lan: bool,
+    /// The seed of its choices of protocol; nothing: the system draws one. Keys never come from it.
+    /// For tests and twins.
+    pub chance: Option<u64>,
 }
 
 impl Default for Settings {
@@ -64,6 +67,7 @@ impl Default for Settings {
             name: None,
             label: String::new(),
             lan: false,
+            chance: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) async fn run(up: Up, is_json: bool) -> Result<(), Problem> {
         name: up.name,
         label: up.label,
         lan: up.lan,
+        chance: None,
     };
     if !is_json {
         eprintln!("joining...");

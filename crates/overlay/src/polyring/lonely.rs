@@ -91,6 +91,8 @@ impl Polyring {
             (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
         (self.prefix, self.guid) = (Guid::center(), Guid::center());
         self.table = Table::default();
+        // Its turn as an heir of the place it had may still come.
+        self.heal.election = None;
         cx.tell(Event::Displaced);
         self.start(cx, contacts);
     }

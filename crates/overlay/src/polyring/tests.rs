@@ -4,8 +4,8 @@ use proptest::{prelude::*, strategy::ValueTree as _};
 use ringweave_ids::{Guid, Peer, Random, Signature, Step};
 
 use super::{
-    Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Policy, Polyring,
-    Position, PositionId, Proof, Seat, Span, Timer, Version, Walk,
+    Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
+    Polyring, Position, PositionId, Proof, Seat, Span, Timer, Version, Walk,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
 };
@@ -293,6 +293,33 @@ fn a_peer_that_lost_everyone_goes_back_when_it_meets_one() {
         Some(1),
         "it stands alone"
     );
+    swarm.reconnect(7);
+    swarm.run(seconds(60));
+    assert_whole(&swarm);
+}
+
+#[test]
+fn who_gives_its_place_up_is_no_heir_any_more() {
+    let mut swarm = Swarm::grown(rings_of(4), 12, |_| "");
+    let ring = swarm.peers[&0].0.own.id;
+    let met = swarm.peers[&0].0.record.clone().expect("placed");
+    swarm.isolate(7);
+    swarm.run(seconds(25));
+    assert!(
+        swarm.peers[&7].0.heal.election.is_some(),
+        "it would follow its parent"
+    );
+    // It meets one that sits elsewhere and looks for a place there; its turn as an heir comes, too.
+    let records = Message::Records {
+        ring,
+        members: vec![met],
+        positions: Vec::new(),
+        wanted: Vec::new(),
+    };
+    swarm.feed(7, Input::Received(Peer(0), records));
+    assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
+    swarm.run(seconds(20));
+    assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
     swarm.reconnect(7);
     swarm.run(seconds(60));
     assert_whole(&swarm);
