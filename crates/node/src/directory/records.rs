@@ -83,8 +83,8 @@ pub(super) struct Held<A> {
 
 /// The records that this peer keeps.
 pub(super) struct Records<A> {
-    pub(super) peers: BTreeMap<PeerId, Held<A>>,
-    pub(super) names: BTreeMap<(String, PeerId), Held<A>>,
+    pub(super) peers: BTreeMap<PeerId, Box<Held<A>>>,
+    pub(super) names: BTreeMap<(String, PeerId), Box<Held<A>>>,
     /// The name under which a peer's record is kept, so that it has one.
     named: BTreeMap<PeerId, String>,
 }
@@ -102,7 +102,8 @@ impl<A> Default for Records<A> {
 impl<A> Records<A> {
     /// All records.
     pub(super) fn held(&self) -> impl Iterator<Item = &Held<A>> {
-        self.peers.values().chain(self.names.values())
+        let all = self.peers.values().chain(self.names.values());
+        all.map(|held| &**held)
     }
 }
 
@@ -162,8 +163,8 @@ impl<A: Serialize> Record<A> {
 impl<A: Clone> Records<A> {
     /// What is known of a query, newest records only, at most [`ANSWERED`].
     pub(super) fn answer(&self, query: &Query<A>, now: Time) -> Vec<Signed<A>> {
-        let alive = |held: &&Held<A>| held.expires > now;
-        let found = |held: &Held<A>| held.signed.clone();
+        let alive = |held: &&Box<Held<A>>| held.expires > now;
+        let found = |held: &Box<Held<A>>| held.signed.clone();
         match query {
             Query::Peer(id) => self
                 .peers
@@ -225,7 +226,7 @@ impl<A: Clone> Records<A> {
         }
         match kind {
             Kind::Peer if self.peers.len() < RECORDS => {
-                self.peers.insert(id, held);
+                self.peers.insert(id, Box::new(held));
                 true
             }
             Kind::Name if self.names.len() < RECORDS => {
@@ -233,7 +234,7 @@ impl<A: Clone> Records<A> {
                     return false;
                 };
                 self.named.insert(id, name.clone());
-                self.names.insert((name, id), held);
+                self.names.insert((name, id), Box::new(held));
                 true
             }
             Kind::Peer | Kind::Name => false,

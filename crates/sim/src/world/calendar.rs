@@ -10,6 +10,9 @@ use ringweave_overlay::Overlay;
 
 use super::event::Event;
 
+/// Events in a chunk.
+const CHUNK: usize = 256;
+
 /// Windows in a page.
 const PAGE: u64 = 1_024;
 
@@ -25,9 +28,24 @@ pub(crate) struct Calendar<O: Overlay> {
     later: BTreeMap<u64, Later<O>>,
 }
 
+/// Events of a later page, in chunks: most events of a large world wait here, and an array that doubles
+/// would leave half of itself empty.
 struct Later<O: Overlay> {
     first: u64,
-    events: Vec<Event<O>>,
+    chunks: Vec<Vec<Event<O>>>,
+}
+
+impl<O: Overlay> Later<O> {
+    fn push(&mut self, event: Event<O>) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(event),
+            _ => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(event);
+                self.chunks.push(chunk);
+            }
+        }
+    }
 }
 
 impl<O: Overlay> Calendar<O> {
@@ -55,11 +73,11 @@ impl<O: Overlay> Calendar<O> {
         } else {
             let fresh = || Later {
                 first: window,
-                events: Vec::new(),
+                chunks: Vec::new(),
             };
             let later = self.later.entry(window / PAGE).or_insert_with(fresh);
             later.first = later.first.min(window);
-            later.events.push(event);
+            later.push(event);
         }
     }
 
@@ -86,7 +104,7 @@ impl<O: Overlay> Calendar<O> {
             self.page = window / PAGE;
             self.cursor = (window % PAGE) as usize;
             if let Some(later) = self.later.remove(&self.page) {
-                for event in later.events {
+                for event in later.chunks.into_iter().flatten() {
                     let place = (self.window(event.at) % PAGE) as usize;
                     self.windows[place].push(event);
                 }
