@@ -42,14 +42,7 @@ fn ring(id: PositionId, size: u32, first: u32) -> Ring {
     for number in 0..size {
         let position = PositionId((id.0 + 1) * 10_000 + u64::from(number) + 1);
         let (grant, record) = member(Seat { ring: id, position }, Peer(first + number), number);
-        ring.merge_position(
-            Position {
-                grant,
-                label: None,
-                census: None,
-            },
-            Time::ZERO,
-        );
+        ring.merge_position(Position::new(grant, None, None), Time::ZERO);
         ring.merge_member(&Quiet, record, Time::ZERO);
     }
     ring

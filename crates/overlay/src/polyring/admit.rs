@@ -122,12 +122,12 @@ impl Polyring {
         let is_held = |part: &dyn Fn(&Position) -> bool| mine.is_some_and(part);
         let is_signed = is_sound(&position, id)
             && (is_held(&|mine| mine.grant == position.grant) || position.grant.is_signed(host))
-            && position.label.as_ref().is_none_or(|label| {
-                is_held(&|mine| mine.label.as_ref() == Some(label))
+            && position.label().is_none_or(|label| {
+                is_held(&|mine| mine.label() == Some(label))
                     || (label.is_signed(host) && self.may_grant(ring, from, Some(label.by)))
             })
-            && position.census.as_ref().is_none_or(|census| {
-                is_held(&|mine| mine.census.as_ref() == Some(census)) || census.is_signed(host)
+            && position.census().is_none_or(|census| {
+                is_held(&|mine| mine.census() == Some(census)) || census.is_signed(host)
             });
         if !is_signed {
             cx.fault("a position that its keeper did not sign");
@@ -179,12 +179,7 @@ pub(super) fn is_sound(position: &Position, ring: PositionId) -> bool {
     let of_ring = |seat: Seat| seat.ring == ring && seat.position == position.id();
     position.grant.seat.ring == ring
         && position.coordinate() <= MAX_COORDINATE
-        && position
-            .label
-            .as_ref()
-            .is_none_or(|label| of_ring(label.seat))
-        && position
-            .census
-            .as_ref()
-            .is_none_or(|census| of_ring(census.seat))
+        && position.is_normal()
+        && position.label().is_none_or(|label| of_ring(label.seat))
+        && position.census().is_none_or(|census| of_ring(census.seat))
 }

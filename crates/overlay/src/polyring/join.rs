@@ -311,14 +311,8 @@ impl Polyring {
         self.phase = Phase::Settling;
         self.prefix = prefix;
         let seat = grant.seat;
-        self.own.merge_position(
-            Position {
-                grant: grant.clone(),
-                label: None,
-                census: None,
-            },
-            cx.now,
-        );
+        self.own
+            .merge_position(Position::new(grant.clone(), None, None), cx.now);
         self.below = Ring::new(seat.position);
         self.occupy(cx, seat, Proof::Grant(grant));
         cx.after(SETTLE, Timer::Ready);

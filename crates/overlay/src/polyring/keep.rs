@@ -56,7 +56,7 @@ impl Polyring {
             return;
         }
         self.counting.counted = Some(cx.now);
-        let version = position.census.as_ref().map_or(0, |census| census.version) + 1;
+        let version = position.census().map_or(0, |census| census.version) + 1;
         let census = Census {
             seat,
             population,
@@ -64,10 +64,7 @@ impl Polyring {
             by: cx.me(),
             signature: Signature([0; 64]),
         };
-        let counted = Position {
-            census: Some(census.sign(cx.host())),
-            ..position.clone()
-        };
+        let counted = position.recounted(census.sign(cx.host()));
         self.own.merge_position(counted.clone(), cx.now);
         let parents = self.above.peers_of(seat.ring);
         let told: Vec<_> = parents
@@ -118,10 +115,7 @@ impl Polyring {
                 by: cx.me(),
                 signature: Signature([0; 64]),
             };
-            let relabelled = Position {
-                label: Some(label.sign(cx.host())),
-                ..position
-            };
+            let relabelled = position.relabelled(label.sign(cx.host()));
             let mut told = self.living_peers(ring, cx.me());
             if id == self.own.id {
                 told.extend(self.living_peers(&self.below, cx.me()));

@@ -161,13 +161,52 @@ pub(super) const MAX_ACCUSERS: usize = 2;
 pub struct Position {
     /// The grant that founded it.
     pub grant: Arc<Grant>,
-    /// A later coordinate, if it was given one.
-    pub label: Option<Arc<Label>>,
-    /// The last count of its branch, if one was made.
-    pub census: Option<Arc<Census>>,
+    /// What was written of it since. Most positions are leaves, and have nothing.
+    later: Option<Arc<Later>>,
+}
+
+/// What was written of a position after its grant: at least one of the two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Later {
+    label: Option<Arc<Label>>,
+    census: Option<Arc<Census>>,
 }
 
 impl Position {
+    /// A position with a later coordinate and the last count of its branch, where there are any.
+    pub fn new(grant: Arc<Grant>, label: Option<Arc<Label>>, census: Option<Arc<Census>>) -> Self {
+        let is_plain = label.is_none() && census.is_none();
+        let later = (!is_plain).then(|| Arc::new(Later { label, census }));
+        Self { grant, later }
+    }
+
+    /// A later coordinate, if it was given one.
+    pub fn label(&self) -> Option<&Arc<Label>> {
+        self.later.as_ref()?.label.as_ref()
+    }
+
+    /// The last count of its branch, if one was made.
+    pub fn census(&self) -> Option<&Arc<Census>> {
+        self.later.as_ref()?.census.as_ref()
+    }
+
+    /// The same position under another coordinate.
+    #[must_use]
+    pub fn relabelled(&self, label: Arc<Label>) -> Self {
+        Self::new(self.grant.clone(), Some(label), self.census().cloned())
+    }
+
+    /// The same position, counted anew.
+    #[must_use]
+    pub fn recounted(&self, census: Arc<Census>) -> Self {
+        Self::new(self.grant.clone(), self.label().cloned(), Some(census))
+    }
+
+    /// Whether it is written in the one way that there is.
+    pub(super) fn is_normal(&self) -> bool {
+        self.later.is_none() || self.label().is_some() || self.census().is_some()
+    }
+
     /// Its permanent id.
     pub fn id(&self) -> PositionId {
         self.grant.seat.position
@@ -175,21 +214,18 @@ impl Position {
 
     /// Its coordinate now.
     pub fn coordinate(&self) -> u32 {
-        self.label
-            .as_ref()
+        self.label()
             .map_or(self.grant.coordinate, |label| label.coordinate)
     }
 
     /// The version of its coordinate.
     pub fn version(&self) -> u32 {
-        self.label.as_ref().map_or(0, |label| label.version)
+        self.label().map_or(0, |label| label.version)
     }
 
     /// Peers at and below it, as last counted; at least one.
     pub fn population(&self) -> u32 {
-        self.census
-            .as_ref()
-            .map_or(1, |census| census.population.max(1))
+        self.census().map_or(1, |census| census.population.max(1))
     }
 }
 
@@ -384,8 +420,8 @@ impl Position {
     /// Shows every handle in the record.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         self.grant.handles(see);
-        self.label.iter().for_each(|label| see(label.by));
-        self.census.iter().for_each(|census| see(census.by));
+        self.label().iter().for_each(|label| see(label.by));
+        self.census().iter().for_each(|census| see(census.by));
     }
 }
 
@@ -428,10 +464,13 @@ impl Visit for Member {
 impl Visit for Position {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         Arc::make_mut(&mut self.grant).visit(visit);
-        if let Some(label) = &mut self.label {
+        let Some(later) = self.later.as_mut().map(Arc::make_mut) else {
+            return;
+        };
+        if let Some(label) = &mut later.label {
             visit(&mut Arc::make_mut(label).by);
         }
-        if let Some(census) = &mut self.census {
+        if let Some(census) = &mut later.census {
             visit(&mut Arc::make_mut(census).by);
         }
     }

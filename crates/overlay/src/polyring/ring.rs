@@ -260,15 +260,15 @@ impl Ring {
                 let is_founder_other = !Arc::ptr_eq(&position.grant, &mine.grant)
                     && position.grant.signature.0 < mine.grant.signature.0;
                 if is_founder_other {
-                    mine.grant = position.grant;
+                    mine.grant = position.grant.clone();
                 }
-                let is_relabelled = larger(&mine.label, &position.label, label_rank);
-                if is_relabelled {
-                    mine.label = position.label;
+                let is_relabelled = larger(mine.label(), position.label(), label_rank);
+                if let Some(label) = position.label().filter(|_| is_relabelled) {
+                    *mine = mine.relabelled(label.clone());
                 }
-                let is_recounted = larger(&mine.census, &position.census, census_rank);
-                if is_recounted {
-                    mine.census = position.census;
+                let is_recounted = larger(mine.census(), position.census(), census_rank);
+                if let Some(census) = position.census().filter(|_| is_recounted) {
+                    *mine = mine.recounted(census.clone());
                 }
                 if is_founder_other || is_relabelled {
                     place.coordinate = place.position.coordinate();
@@ -452,8 +452,8 @@ pub(super) const fn mix(mut x: u64) -> u64 {
 }
 
 fn larger<T, R: PartialOrd>(
-    mine: &Option<Arc<T>>,
-    theirs: &Option<Arc<T>>,
+    mine: Option<&Arc<T>>,
+    theirs: Option<&Arc<T>>,
     rank: impl Fn(&T) -> R,
 ) -> bool {
     match (mine, theirs) {
@@ -548,11 +548,9 @@ mod tests {
                     by,
                     signature,
                 };
-                Piece::Position(Position {
-                    grant: grant(position, byte),
-                    label: (version > 0).then(|| Arc::new(label)),
-                    census: (count > 0).then(|| Arc::new(census)),
-                })
+                let label = (version > 0).then(|| Arc::new(label));
+                let census = (count > 0).then(|| Arc::new(census));
+                Piece::Position(Position::new(grant(position, byte), label, census))
             },
         );
         prop::collection::vec(prop_oneof![member, position], 0..24)

@@ -527,11 +527,9 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 accusation,
             })
         });
-    let position = grant.clone().prop_map(|grant| Position {
-        grant,
-        label: None,
-        census: None,
-    });
+    let position = grant
+        .clone()
+        .prop_map(|grant| Position::new(grant, None, None));
     let members = prop::collection::vec(member.clone(), 0..4);
     let positions = prop::collection::vec(position.clone(), 0..4);
     let walk = (

@@ -185,11 +185,7 @@ impl Lab for Polyring {
         let message = Message::Records {
             ring: own.id,
             members: vec![Arc::new(member)],
-            positions: vec![Position {
-                grant,
-                label: None,
-                census: None,
-            }],
+            positions: vec![Position::new(grant, None, None)],
             wanted: Vec::new(),
         };
         Some((model.peer.0, message))
@@ -365,13 +361,6 @@ impl<'a> Builder<'a> {
         });
         let proof = Proof::Grant(grant.clone());
         let record = Member::signed(&desk, Peer(peer), 1, Some(seat), proof);
-        (
-            record,
-            Position {
-                grant,
-                label: None,
-                census,
-            },
-        )
+        (record, Position::new(grant, None, census))
     }
 }
