@@ -1,10 +1,12 @@
 //! The pure questions: where next, who else, who keeps a key.
 
+use std::cmp::Reverse;
+
 use ringweave_ids::{Guid, Key, Peer, PeerId, Step};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Order, Polyring,
+    Order, Polyring, PositionId,
     ring::mix,
     route::{Direction, route},
     table::{Cell, Link, Slots, pick},
@@ -162,7 +164,7 @@ impl Polyring {
         } else {
             return self.towards(view, scope, None, flow);
         };
-        match rank(home, key).nth(usize::from(choice)) {
+        match owner(home, key, choice) {
             None => Hop::Nobody,
             Some(cell) if cell.position == self.table.mine => Hop::Arrived,
             Some(cell) => pick(home.members(cell), None, flow).map_or(Hop::Cut, Hop::To),
@@ -287,11 +289,48 @@ impl Polyring {
     }
 }
 
-/// The positions of a ring as homes of a key, best first: highest random weight (Thaler &
-/// Ravishankar 1998) over the positions' permanent ids, so that no renumbering moves a key.
+/// What orders the positions of a ring as homes of a key, the best first: highest random weight
+/// (Thaler & Ravishankar 1998) over their permanent ids, so that no renumbering moves a key.
+fn weight(cell: &Cell, key: &Key) -> (Reverse<u64>, PositionId) {
+    let score = mix(key.head() ^ mix(cell.position.0));
+    (Reverse(score), cell.position)
+}
+
+/// The positions of a ring as homes of a key, best first.
 fn rank<'a>(slots: &'a Slots, key: &Key) -> impl Iterator<Item = &'a Cell> {
-    let score = |cell: &Cell| mix(key.head() ^ mix(cell.position.0));
     let mut cells: Vec<_> = slots.cells().iter().collect();
-    cells.sort_by_key(|cell| (std::cmp::Reverse(score(cell)), cell.position));
+    cells.sort_by_key(|cell| weight(cell, key));
     cells.into_iter()
+}
+
+/// The `choice`-th home of a key, without sorting: the first or the second, as a rule.
+fn owner<'a>(slots: &'a Slots, key: &Key, choice: u8) -> Option<&'a Cell> {
+    let best_after = |last: Option<(Reverse<u64>, PositionId)>| {
+        let weighed = slots.cells().iter().map(|cell| (weight(cell, key), cell));
+        let rest = weighed.filter(|(weight, _)| last.is_none_or(|last| *weight > last));
+        rest.min_by_key(|(weight, _)| *weight)
+    };
+    let mut best = best_after(None);
+    for _ in 0..choice {
+        best = best_after(Some(best?.0));
+    }
+    best.map(|(_, cell)| cell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::polyring::testing::Swarm;
+
+    #[test]
+    fn the_owners_of_a_key_are_the_first_of_its_ranking() {
+        let swarm = Swarm::grown(crate::polyring::Config::default(), 9, |_| "");
+        let (peer, ..) = &swarm.peers[&0];
+        for number in 0..50_u32 {
+            let key = Key::of("test", &number.to_le_bytes());
+            let ranked: Vec<_> = rank(&peer.table.own, &key).map(|it| it.position).collect();
+            let owners = (0..10).map_while(|choice| owner(&peer.table.own, &key, choice));
+            assert_eq!(owners.map(|it| it.position).collect::<Vec<_>>(), ranked);
+        }
+    }
 }

@@ -22,7 +22,7 @@ const REPAIR: (Duration, Duration) = (Duration::from_millis(300), Duration::from
 
 /// The pace of hellos: this soon after a change, half as often each time (Trickle, Levis et al.,
 /// NSDI 2004), up to the slowest.
-const BEAT_FIRST: Duration = Duration::from_millis(1_500);
+const BEAT_FIRST: Duration = Duration::from_millis(3_000);
 const BEAT_LAST: Duration = Duration::from_secs(60);
 
 /// After a change, or without any connection, the next hello is no further away than this.
@@ -49,6 +49,8 @@ struct Repair {
     ring: PositionId,
     /// The neighbour's digest, as last told.
     told: u64,
+    /// My own at that time.
+    mine: u64,
 }
 
 impl Repairs {
@@ -167,9 +169,10 @@ impl Polyring {
     }
 
     fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
+        let mine = self.ring(ring).map_or(0, Ring::digest);
         let mut waiting = self.sync.waiting.iter_mut();
         if let Some(plan) = waiting.find(|it| it.with == with && it.ring == ring) {
-            plan.told = told;
+            (plan.told, plan.mine) = (told, mine);
             return;
         }
         if self.sync.waiting.len() >= MAX_REPAIRS {
@@ -179,13 +182,27 @@ impl Polyring {
             let span = cx.random.between(REPAIR.0, REPAIR.1);
             cx.after(span, Timer::Repair);
         }
-        self.sync.waiting.push(Repair { with, ring, told });
+        let plan = Repair {
+            with,
+            ring,
+            told,
+            mine,
+        };
+        self.sync.waiting.push(plan);
     }
 
-    /// Compares in full, where the news under way did not do it.
+    /// Compares in full, where news under way did not do it. While news are coming in, a comparison
+    /// would find what is on its way: a later hello will tell whether anything is missing.
     pub(super) fn on_repair(&mut self, cx: &mut Cx<'_>) {
-        for Repair { with, ring, told } in std::mem::take(&mut self.sync.waiting) {
-            let differs = self.ring(ring).filter(|mine| mine.digest() != told);
+        for plan in std::mem::take(&mut self.sync.waiting) {
+            let Repair {
+                with,
+                ring,
+                told,
+                mine: before,
+            } = plan;
+            let is_still = |mine: &&Ring| mine.digest() != told && mine.digest() == before;
+            let differs = self.ring(ring).filter(is_still);
             if let Some(mine) = differs.filter(|_| self.is_up(with)) {
                 let versions = mine.versions();
                 cx.send(with, Message::Summary { ring, versions });
