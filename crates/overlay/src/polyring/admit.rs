@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringweave_ids::{Peer, Signature};
 
 use super::{
-    Cx, Member, Polyring, Position, PositionId, Proof, Ring, Seat,
+    Cx, Member, Message, Polyring, Position, PositionId, Proof, Ring, Seat,
     record::{MAX_ACCUSERS, MAX_VOTES, accusation_words, vote_words},
 };
 
@@ -41,11 +41,21 @@ impl Polyring {
                 return false;
             }
             let few = ring.peers().count() <= 3;
-            if record.peer != cx.me()
-                && (self.is_up(record.peer)
-                    || (count < 2 && !few && !self.heal.suspects(record.peer)))
-            {
-                // I hear it myself, or one observer is not enough.
+            if record.peer != cx.me() && self.is_up(record.peer) {
+                // I hear it myself. It should hear this, too: it refutes, so that whoever lost it for
+                // a moment need not take it for dead until the record has aged.
+                let (members, positions, wanted) = (vec![record.clone()], Vec::new(), Vec::new());
+                let news = Message::Records {
+                    ring: id,
+                    members,
+                    positions,
+                    wanted,
+                };
+                cx.send(record.peer, news);
+                return false;
+            }
+            if record.peer != cx.me() && count < 2 && !few && !self.heal.suspects(record.peer) {
+                // One observer is not enough.
                 return false;
             }
         }

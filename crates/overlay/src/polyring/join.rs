@@ -14,7 +14,9 @@ use super::{
 };
 use crate::Event;
 
-/// How long a search waits before it tries another contact.
+/// How long a search waits before it tries another contact: this long at first, then twice as long
+/// each time, up to eight times. An offer to an earlier attempt is as good: from far away a search may
+/// take longer than the first wait.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a newcomer measures round trips before it chooses.
@@ -123,7 +125,9 @@ impl Polyring {
     }
 
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
-        let nonce = cx.random.bits();
+        // The same for all attempts.
+        let known = self.join.search.as_ref().map(|search| search.nonce);
+        let nonce = known.unwrap_or_else(|| cx.random.bits());
         let contact = self.join.contacts[attempt as usize % self.join.contacts.len()];
         self.join.search = Some(Box::new(Search {
             nonce,
@@ -132,7 +136,7 @@ impl Polyring {
             measured: Vec::new(),
         }));
         self.send_walk(cx, contact, nonce, Heading::Inward, 0);
-        cx.after(RETRY, Timer::Join(attempt));
+        cx.after(RETRY * (1 << attempt.min(3)), Timer::Join(attempt));
     }
 
     fn send_walk(&mut self, cx: &mut Cx<'_>, to: Peer, nonce: u64, heading: Heading, level: u8) {

@@ -49,8 +49,6 @@ struct Repair {
     ring: PositionId,
     /// The neighbour's digest, as last told.
     told: u64,
-    /// My own at that time.
-    mine: u64,
 }
 
 impl Repairs {
@@ -169,10 +167,9 @@ impl Polyring {
     }
 
     fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
-        let mine = self.ring(ring).map_or(0, Ring::digest);
         let mut waiting = self.sync.waiting.iter_mut();
         if let Some(plan) = waiting.find(|it| it.with == with && it.ring == ring) {
-            (plan.told, plan.mine) = (told, mine);
+            plan.told = told;
             return;
         }
         if self.sync.waiting.len() >= MAX_REPAIRS {
@@ -182,30 +179,22 @@ impl Polyring {
             let span = cx.random.between(REPAIR.0, REPAIR.1);
             cx.after(span, Timer::Repair);
         }
-        let plan = Repair {
-            with,
-            ring,
-            told,
-            mine,
-        };
-        self.sync.waiting.push(plan);
+        self.sync.waiting.push(Repair { with, ring, told });
     }
 
-    /// Compares in full, where news under way did not do it. While news are coming in, a comparison
-    /// would find what is on its way: a later hello will tell whether anything is missing.
+    /// Compares each roster in full with one neighbour, where news under way did not do it: one knows
+    /// most of what the others know, and what is still missing then shows at a later hello.
     pub(super) fn on_repair(&mut self, cx: &mut Cx<'_>) {
-        for plan in std::mem::take(&mut self.sync.waiting) {
-            let Repair {
-                with,
-                ring,
-                told,
-                mine: before,
-            } = plan;
-            let is_still = |mine: &&Ring| mine.digest() != told && mine.digest() == before;
-            let differs = self.ring(ring).filter(is_still);
-            if let Some(mine) = differs.filter(|_| self.is_up(with)) {
+        let mut plans = std::mem::take(&mut self.sync.waiting);
+        let count = plans.len();
+        cx.random.shuffle(&mut plans, count);
+        let mut compared: SmallVec<[PositionId; 3]> = SmallVec::new();
+        for Repair { with, ring, told } in plans {
+            let differs = self.ring(ring).filter(|mine| mine.digest() != told);
+            if let Some(mine) = differs.filter(|_| self.is_up(with) && !compared.contains(&ring)) {
                 let versions = mine.versions();
                 cx.send(with, Message::Summary { ring, versions });
+                compared.push(ring);
             }
         }
     }
