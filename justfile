@@ -31,6 +31,10 @@ ci:
 demo *ARGS:
     cargo run --release -- demo {{ARGS}}
 
+# A million simulated peers that join through the protocol: minutes, and 12 GiB.
+million *ARGS:
+    cargo run --release -- sim run --peers 1000000 --lookups 100000 --broadcasts 1 {{ARGS}}
+
 # Fuzz a decoder for a minute: `just fuzz frame` (needs cargo-fuzz and a nightly toolchain).
 fuzz TARGET SECONDS="60":
     cd fuzz && cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}

@@ -6,10 +6,11 @@ use ringweave_ids::{Guid, Peer, Random, Signature, Step};
 use super::{
     Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
     Polyring, Position, PositionId, Proof, Seat, Span, Timer, Version, Walk,
+    record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
 };
-use crate::{Cx, Input, Output, Overlay, Reach, View};
+use crate::{Cx, Host as _, Input, Output, Overlay, Reach, View};
 
 fn rings_of(ring_size: u16) -> Config {
     Config {
@@ -161,6 +162,38 @@ fn any_one_of_forty_may_crash() {
         assert!(took < seconds(5), "{victim} {took:?}");
         assert_honest(&swarm);
     }
+}
+
+#[test]
+fn a_newcomer_whose_search_outlasts_its_patience_finds_a_place() {
+    let mut swarm = Swarm::grown(rings_of(4), 6, |_| "");
+    swarm.delay = |a, b| Duration::from_millis(if a.max(b) == 6 { 700 } else { 10 });
+    swarm.join(6, "", &[0, 1]);
+    swarm.run_until(seconds(20), |it| it.guid(6).is_some());
+    swarm.run(seconds(10));
+    assert_whole(&swarm);
+}
+
+#[test]
+fn who_is_wrongly_taken_for_dead_refutes_before_the_record_has_aged() {
+    let mut swarm = Swarm::grown(rings_of(8), 6, |_| "");
+    let (host, now) = (Faker::new(1), swarm.now);
+    let (liar, ..) = swarm.peers.get_mut(&1).expect("it was grown");
+    let record = liar.own.record(Peer(3)).expect("a sibling").clone();
+    let words = accusation_words(&host, &host.id(Peer(3)), record.incarnation);
+    let by = [1, 2].map(|accuser| (Peer(accuser), Faker::new(accuser).sign(&words)));
+    let accusation = Some(Accusation { by: by.to_vec() });
+    let accused = Member {
+        accusation,
+        ..(*record).clone()
+    };
+    assert!(liar.own.merge_member(&host, Arc::new(accused), now));
+    swarm.feed(1, Input::Timer(Timer::Repair));
+    assert!(!swarm.peers[&1].0.own.lives(Peer(3)));
+    let believes = |it: &Swarm| it.peers[&1].0.own.lives(Peer(3));
+    swarm.run_until(TOMBSTONE / 2, believes);
+    swarm.run(seconds(10));
+    assert_whole(&swarm);
 }
 
 #[test]
