@@ -163,12 +163,13 @@ impl<A: Serialize> Record<A> {
 impl<A: Clone> Records<A> {
     /// What is known of a query, newest records only, at most [`ANSWERED`].
     pub(super) fn answer(&self, query: &Query<A>, now: Time) -> Vec<Signed<A>> {
-        let alive = |held: &&Box<Held<A>>| held.expires > now;
-        let found = |held: &Box<Held<A>>| held.signed.clone();
+        let alive = |held: &&Held<A>| held.expires > now;
+        let found = |held: &Held<A>| held.signed.clone();
         match query {
             Query::Peer(id) => self
                 .peers
                 .get(id)
+                .map(|held| &**held)
                 .filter(alive)
                 .map(found)
                 .into_iter()
@@ -180,7 +181,7 @@ impl<A: Clone> Records<A> {
                 let range = self.peers.range(from..);
                 let range = range.take_while(|(id, _)| id.has_prefix(prefix));
                 range
-                    .map(|(_, held)| held)
+                    .map(|(_, held)| &**held)
                     .filter(alive)
                     .take(ANSWERED)
                     .map(found)
@@ -193,7 +194,7 @@ impl<A: Clone> Records<A> {
                     .range(from..)
                     .take_while(|((other, _), _)| other == name);
                 range
-                    .map(|(_, held)| held)
+                    .map(|(_, held)| &**held)
                     .filter(alive)
                     .take(ANSWERED)
                     .map(found)

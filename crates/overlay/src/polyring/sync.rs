@@ -31,6 +31,9 @@ const BEAT_SOON: Duration = Duration::from_secs(15);
 /// Repairs that wait at once; more are found again by a later hello.
 const MAX_REPAIRS: usize = 256;
 
+/// Neighbours beyond the first that a roster is compared with.
+const MORE_REPAIRS: usize = 3;
+
 /// Repairs under way, and the paces of what is said unasked.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
@@ -167,6 +170,7 @@ impl Polyring {
     }
 
     fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
+        self.quicken(cx);
         let mut waiting = self.sync.waiting.iter_mut();
         if let Some(plan) = waiting.find(|it| it.with == with && it.ring == ring) {
             plan.told = told;
@@ -183,18 +187,24 @@ impl Polyring {
     }
 
     /// Compares each roster in full with one neighbour, where news under way did not do it: one knows
-    /// most of what the others know, and what is still missing then shows at a later hello.
+    /// most of what the others know. A few more are asked in turn, if they differ even then; what is
+    /// still missing after that shows at a later hello.
     pub(super) fn on_repair(&mut self, cx: &mut Cx<'_>) {
         let mut plans = std::mem::take(&mut self.sync.waiting);
         let count = plans.len();
         cx.random.shuffle(&mut plans, count);
         let mut compared: SmallVec<[PositionId; 3]> = SmallVec::new();
+        let mut left = count.saturating_sub(1).min(MORE_REPAIRS);
         for Repair { with, ring, told } in plans {
             let differs = self.ring(ring).filter(|mine| mine.digest() != told);
-            if let Some(mine) = differs.filter(|_| self.is_up(with) && !compared.contains(&ring)) {
+            let is_next = self.is_up(with) && !compared.contains(&ring);
+            if let Some(mine) = differs.filter(|_| is_next) {
                 let versions = mine.versions();
                 cx.send(with, Message::Summary { ring, versions });
                 compared.push(ring);
+            } else if differs.is_some() && left > 0 {
+                left -= 1;
+                self.plan_repair(cx, with, ring, told);
             }
         }
     }
