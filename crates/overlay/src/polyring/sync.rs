@@ -23,7 +23,7 @@ const REPAIR: (Duration, Duration) = (Duration::from_millis(300), Duration::from
 /// The pace of hellos: this soon after a change, half as often each time (Trickle, Levis et al.,
 /// NSDI 2004), up to the slowest.
 const BEAT_FIRST: Duration = Duration::from_millis(3_000);
-const BEAT_LAST: Duration = Duration::from_secs(60);
+const BEAT_LAST: Duration = Duration::from_secs(30);
 
 /// After a change, or without any connection, the next hello is no further away than this.
 const BEAT_SOON: Duration = Duration::from_secs(15);

@@ -89,12 +89,12 @@ impl Lab for Polyring {
             let at = rings.binary_search_by_key(&id, |ring| ring.0).ok()?;
             Some((rings[at].1, rings[at].2))
         };
-        let mut places: Vec<(&Guid, u32)> = Vec::with_capacity(peers.len());
+        let mut places: Vec<(&Guid, u32, PositionId)> = Vec::with_capacity(peers.len());
         let mut positions: Vec<(PositionId, &Guid)> = Vec::with_capacity(peers.len());
         for (handle, peer) in peers {
             let Some(guid) = peer.address() else { continue };
-            places.push((guid, *handle));
             let position = peer.rings()[1].id;
+            places.push((guid, *handle, position));
             positions.push((position, guid));
             let [own, below, above] = peer.rings();
             let is_mine = own.living().any(|record| record.peer.0 == *handle);
@@ -121,7 +121,9 @@ impl Lab for Polyring {
         places.sort_unstable_by(|a, b| a.0.cmp(b.0));
         let coordinates = |guid: &Guid| Self::coordinates(guid);
         for pair in places.windows(2) {
-            findings.check(coordinates(pair[0].0) != coordinates(pair[1].0), || {
+            // Members of one position share its GUID.
+            let is_apart = coordinates(pair[0].0) != coordinates(pair[1].0);
+            findings.check(is_apart || pair[0].2 == pair[1].2, || {
                 format!(
                     "peers {} and {} both sit at {}",
                     pair[0].1, pair[1].1, pair[0].0
