@@ -54,8 +54,11 @@ impl Polyring {
                 cx.send(record.peer, news);
                 return false;
             }
-            if record.peer != cx.me() && count < 2 && !few && !self.heal.suspects(record.peer) {
-                // One observer is not enough.
+            // One observer is not enough, but above my own ring: there I observe nobody myself, and
+            // nothing else would ever tell me.
+            let is_above = id == self.above.id && self.is_neighbour(from);
+            let is_enough = count >= 2 || few || is_above || self.heal.suspects(record.peer);
+            if record.peer != cx.me() && !is_enough {
                 return false;
             }
         }
