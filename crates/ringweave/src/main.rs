@@ -21,7 +21,8 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 /// A million simulated peers live in small blocks that one thread makes and another frees.
-/// jemalloc does that in half of the time, and wastes least of the allocators that were measured.
+/// With jemalloc a grown world of 65,000 took 7.2 s where it took 10.3 s with the system's allocator
+/// (glibc), which packs 6 % closer.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
