@@ -213,7 +213,6 @@ impl<O: Lab> Actor<O> {
         self.begin(common, sink.now);
         let node = Node::new(self.settings(common, sink.now), &common.desk(self.me));
         self.node = Some(Box::new(node));
-        sink.tally.started += 1;
         self.input(
             common,
             sink,

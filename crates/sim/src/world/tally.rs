@@ -15,8 +15,6 @@ use super::{
 pub(crate) struct Tally {
     pub(crate) events: u64,
     pub(crate) digest: u64,
-    /// Lives begun.
-    pub(crate) started: u64,
     /// Frames lost with a connection, or with no room to wait for one.
     pub(crate) dropped: u64,
     /// Nonsense that nodes complained of.
