@@ -15,6 +15,28 @@ pub struct Config {
     pub policy: Policy,
     /// Whom a broadcast is passed to first.
     pub order: Order,
+    /// Members that a position with children should have, 1 to 16.
+    pub cluster: u8,
+    /// For laboratories: a rule of healing that is switched off. It never travels.
+    #[serde(skip)]
+    pub without: Option<Rule>,
+}
+
+/// A rule of healing, for the laboratory that switches it off and must see the difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rule {
+    /// The ring below a position without members takes it over.
+    Takeover,
+    /// Two center rings that meet become one.
+    Merge,
+    /// A silent peer is asked about before it is taken for dead.
+    Suspicion,
+    /// A thin cluster waits for newcomers before it promotes a child.
+    Patience,
+    /// Peers that were lost at once are remembered and looked for.
+    Memory,
+    /// Rosters that differ are compared.
+    Repair,
 }
 
 impl Default for Config {
@@ -25,6 +47,8 @@ impl Default for Config {
             ring_size: 32,
             policy: Policy::Balanced,
             order: Order::Inward,
+            cluster: 1,
+            without: None,
         }
     }
 }

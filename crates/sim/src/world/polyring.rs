@@ -39,6 +39,7 @@ impl Lab for Polyring {
                 Order::Inward => polyring::Order::Inward,
                 Order::Sideways => polyring::Order::Sideways,
             },
+            ..config
         }
     }
 
