@@ -197,6 +197,7 @@ impl<O: Lab> Actor<O> {
             label: common.label(self.me),
             // Milliseconds, and larger in each life whatever the clock says.
             incarnation: now / 1_000 + u64::from(self.life),
+            is_private: common.weather.is_private(self.me),
         };
         Settings {
             config: Arc::clone(&common.config),

@@ -307,6 +307,7 @@ impl<'a> Builder<'a> {
         let profile = Profile {
             label: String::new(),
             incarnation: 1,
+            is_private: false,
         };
         (0..count)
             .map(|peer| {
