@@ -21,7 +21,7 @@ pub use report::{
 };
 pub use scenario::{
     Axis, Bootstrap, Canary, Churn, Fault, FaultKind, Form, Grid, GridRun, Latency, MAX_RUNS,
-    Order, Pairs, Policy, SETTINGS, Scenario, ScenarioError, SetError, Setting, Share, Split,
+    Order, Pairs, Policy, Rule, SETTINGS, Scenario, ScenarioError, SetError, Setting, Share, Split,
     Topology, Where, WordError, setting,
 };
 pub use sessions::{Life, Lives};

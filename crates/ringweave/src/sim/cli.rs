@@ -171,7 +171,7 @@ const FLAGS: &[Flag] = &[
         "cluster",
         "N",
         WORLD,
-        "Members of a position with children [default: the topology's own]",
+        "Members of a position with children, 1 to 16 [default: the topology's own]",
     ),
     (
         "policy",
@@ -266,6 +266,12 @@ const FLAGS: &[Flag] = &[
         "SHARE",
         TROUBLE,
         "Share of pairs whose connections carry nothing in one direction",
+    ),
+    (
+        "without",
+        "RULE",
+        TROUBLE,
+        "A rule of healing switched off: takeover, merge, suspicion, patience, memory, repair",
     ),
     (
         "canary",

@@ -242,8 +242,12 @@ mod tests {
                 "world.toml:1: topology: star is not in this version",
             ),
             (
-                "cluster = 3",
-                "world.toml:1: cluster: 3 is not in this version",
+                "cluster = 17",
+                "world.toml:1: cluster: 17 is not between 1 and 16",
+            ),
+            (
+                "without = \"hope\"",
+                "world.toml:1: without: \"hope\" is no rule of healing; choose one of takeover,",
             ),
             (
                 "payload = 8",

@@ -68,8 +68,10 @@ pub struct Scenario {
     pub order: Order,
     /// Most positions in a ring of a polyring; nothing: the topology's own default.
     pub ring_size: Option<u16>,
-    /// Members of a position with children; nothing: the topology's own default.
+    /// Members of a position with children, 1 to 16; nothing: the topology's own default.
     pub cluster: Option<u16>,
+    /// A rule of healing that all peers do without, to see what it is good for.
+    pub without: Option<Rule>,
     /// Share of peers behind NATs: nobody can dial them.
     pub private: f64,
     /// Share of pairs of peers whose connections carry nothing in one direction.
@@ -109,6 +111,7 @@ impl Default for Scenario {
             order: Order::Inward,
             ring_size: None,
             cluster: None,
+            without: None,
             private: 0.0,
             one_way: 0.0,
             faults: Vec::new(),
@@ -195,6 +198,23 @@ pub enum Order {
     Inward,
     /// `sideways`: the siblings, then the parent.
     Sideways,
+}
+
+/// A rule of healing that can be switched off: a run that needs it must then fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// `takeover`: the ring below a position that lost all its members takes it over.
+    Takeover,
+    /// `merge`: two center rings that meet become one.
+    Merge,
+    /// `suspicion`: a silent peer is asked about before it is taken for dead.
+    Suspicion,
+    /// `patience`: a thin cluster waits for newcomers before it promotes a child.
+    Patience,
+    /// `memory`: peers that were lost at once are remembered and looked for.
+    Memory,
+    /// `repair`: rosters that differ are compared.
+    Repair,
 }
 
 /// `SHARE@T`: a share of the peers, at a time.

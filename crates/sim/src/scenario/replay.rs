@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Canary, Churn, Latency, Policy, Share, Split,
+        Canary, Churn, Latency, Policy, Rule, Share, Split,
         scenario::{fault::tests::faults, setting},
     };
 
@@ -121,6 +121,7 @@ mod tests {
             prop::option::of((0.0..=1.0f64, 0.0..1e3f64)),
             prop::option::of((0.0..=1.0f64, 0.0..1e3f64, 0.0..1e3f64)),
             prop::option::of(Just(Canary::ForgedRoster)),
+            prop::option::of(Just(Rule::Takeover)),
             prop::collection::vec(faults(), 0..3),
         );
         (shape, links, events).prop_map(|(shape, links, events)| Scenario {
@@ -139,7 +140,8 @@ mod tests {
                 .1
                 .map(|(share, at, length)| Split { share, at, length }),
             canary: events.2,
-            faults: events.3,
+            without: events.3,
+            faults: events.4,
             policy: Policy::Nearest,
             churn: Churn::Exponential { mean_s: 7.5 },
             ..Scenario::default()

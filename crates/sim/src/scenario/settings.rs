@@ -303,7 +303,14 @@ pub const SETTINGS: &[Setting] = &[
         form: Form::Number,
         get: |from| from.cluster.map(|value| value.to_string()),
         set: |into, text, _| option(text, whole).map(|value| into.cluster = value),
-        check: |of| cluster(of.cluster),
+        check: |of| optional(of.cluster, 1, 16),
+    },
+    Setting {
+        name: "without",
+        form: Form::Text,
+        get: |from| from.without.map(|value| value.to_string()),
+        set: |into, text, _| option(text, parse).map(|value| into.without = value),
+        check: |_| Ok(()),
     },
     Setting {
         name: "private",
@@ -375,15 +382,6 @@ fn loss(share: f64) -> Result<(), String> {
         Ok(())
     } else {
         Err("1 is everything; write less than 1".into())
-    }
-}
-
-fn cluster(size: Option<u16>) -> Result<(), String> {
-    match size {
-        None | Some(1) => Ok(()),
-        Some(size) => Err(format!(
-            "{size} is not in this version; a position has 1 member"
-        )),
     }
 }
 

@@ -24,6 +24,7 @@ mod load;
 mod play;
 mod polyring;
 mod shard;
+mod standing;
 mod story;
 mod tally;
 mod twin;
