@@ -38,7 +38,8 @@ A scenario file is TOML: the flags' names with underscores, and [[fault]] for ea
   length = 5
 
 The same settings and seed give the same digest, on any number of threads.
-Exit codes: 0 ok, 1 an invariant was violated, 2 settings or files that make no sense.")]
+Exit codes: 0 ok, 1 an invariant was violated or an expectation missed, 2 settings or files that
+make no sense.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) world: WorldArgs,
@@ -114,6 +115,9 @@ pub(crate) struct WorldArgs {
         help_heading = TROUBLE
     )]
     pub(crate) faults: Vec<String>,
+    /// What the run should come to, or it fails; may be given more than once
+    #[arg(long = "expect", value_name = "FIGURE=BOUND", help_heading = TROUBLE)]
+    pub(crate) expect: Vec<String>,
 }
 
 /// The settings that were given as flags, with their texts.
@@ -365,6 +369,7 @@ mod tests {
                 "slow@5+5:position=[4.2],factor=3".parse().unwrap(),
                 "loss@20+5:share=0.1".parse().unwrap(),
             ],
+            expect: vec!["heal_s=30".parse().unwrap()],
             ..Scenario::default()
         };
         let words = ["ringweave", "sim", "run"].map(str::to_owned);

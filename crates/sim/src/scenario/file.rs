@@ -1,4 +1,5 @@
-//! Scenario files: TOML whose keys are the names of the settings, and tables `[[fault]]`.
+//! Scenario files: TOML whose keys are the names of the settings, tables `[[fault]]`, and one
+//! `[expect]`.
 //!
 //! An unknown key is an error, and every error names the file, the line and the key.
 
@@ -10,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Fault, SETTINGS, Scenario, fault::Part, setting, settings::known};
+use super::{Expectation, Fault, SETTINGS, Scenario, fault::Part, setting, settings::known};
 
 /// What is wrong with a scenario file or a study file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -87,8 +88,12 @@ impl<'a> Source<'a> {
                 scenario.faults = self.faults(value)?;
                 continue;
             }
+            if name == "expect" {
+                scenario.expect = self.expectations(value)?;
+                continue;
+            }
             let names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-            known(name, &[&names[..], &["fault"]].concat())
+            known(name, &[&names[..], &["fault", "expect"]].concat())
                 .map_err(|problem| self.wrong_key(key, problem))?;
             let setting = setting(name).map_err(|error| self.wrong_key(key, error))?;
             let text = self.scalar(name, value)?;
@@ -127,6 +132,23 @@ impl<'a> Source<'a> {
                 .map_or(value.span(), |(_, value)| value.span());
             self.wrong(place, problem)
         })
+    }
+
+    fn expectations(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<Expectation>, ScenarioError> {
+        let table = value.get_ref().as_table().ok_or_else(|| {
+            let problem = "expect: write [expect], and FIGURE = BOUND below it";
+            self.wrong(value.span(), problem.to_owned())
+        })?;
+        let read = |(key, value): &Entry<'_, '_>| {
+            let name = key.get_ref().as_ref();
+            let text = self.scalar(&format!("expect.{name}"), value)?;
+            Expectation::new(name, &text)
+                .map_err(|error| self.wrong(value.span(), format!("expect.{name}: {error}")))
+        };
+        entries(table).iter().map(read).collect()
     }
 
     /// A single value as the text that a flag would take.
@@ -278,6 +300,15 @@ mod tests {
                 "world.toml:1: fault: there may be several",
             ),
             ("[world]\npeers = 1", "world.toml:1: world: unknown key"),
+            ("expect = 5", "world.toml:1: expect: write [expect]"),
+            (
+                "[expect]\n\nheal = 30",
+                "world.toml:3: expect.heal: unknown key; did you mean heal_s?",
+            ),
+            (
+                "[expect]\nreached = 2",
+                "world.toml:2: expect.reached: 2 is not between 0 and 1",
+            ),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.starts_with(said), "{text:?}: {error}");

@@ -5,6 +5,7 @@
 //! says itself as a file ([`Scenario::to_toml`]) or as the command that replays it
 //! ([`Scenario::command`]); both read back as the same scenario.
 
+mod expect;
 mod fault;
 mod file;
 mod grid;
@@ -14,6 +15,7 @@ mod words;
 
 use std::path::PathBuf;
 
+pub use expect::Expectation;
 pub use file::ScenarioError;
 pub use grid::{Axis, Grid, GridRun, MAX_RUNS};
 pub use settings::{Form, SETTINGS, SetError, Setting, setting};
@@ -78,10 +80,28 @@ pub struct Scenario {
     pub one_way: f64,
     /// Further faults.
     pub faults: Vec<Fault>,
+    /// What the run should come to; it changes nothing in it.
+    pub expect: Vec<Expectation>,
     /// Whether peers sign with real Ed25519 keys instead of the cheap stand-in.
     pub real_keys: bool,
     /// A fault in the laboratory itself, to prove that its checks bite.
     pub canary: Option<Canary>,
+}
+
+impl Scenario {
+    /// What a report of this scenario should have come to and did not, each in words.
+    pub fn missed(&self, report: &crate::Report) -> Vec<String> {
+        let missed = self.expect.iter().filter_map(|each| each.missed(report));
+        missed.collect()
+    }
+
+    /// Whether peers crash and nothing else goes wrong: then nobody's GUID may change but by promotion.
+    pub(crate) fn has_only_crashes(&self) -> bool {
+        let is_crash = |fault: &Fault| matches!(fault.kind, FaultKind::Crash(_));
+        let has_crash = self.crash.is_some() || !self.faults.is_empty();
+        let is_calm = self.churn == Churn::None && self.partition.is_none() && self.one_way == 0.0;
+        has_crash && is_calm && self.faults.iter().all(is_crash)
+    }
 }
 
 impl Default for Scenario {
@@ -115,6 +135,7 @@ impl Default for Scenario {
             private: 0.0,
             one_way: 0.0,
             faults: Vec::new(),
+            expect: Vec::new(),
             real_keys: false,
             canary: None,
         }

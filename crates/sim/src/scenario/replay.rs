@@ -22,6 +22,9 @@ impl Scenario {
         for fault in &self.faults {
             words.extend(["--fault".to_owned(), fault.to_string()]);
         }
+        for expectation in &self.expect {
+            words.extend(["--expect".to_owned(), expectation.to_string()]);
+        }
         words
     }
 
@@ -53,6 +56,13 @@ impl Scenario {
                 };
                 line(&mut text, &key, &value, form);
             }
+        }
+        if !self.expect.is_empty() {
+            text.push_str("\n[expect]\n");
+        }
+        for expectation in &self.expect {
+            let bound = expectation.bound().to_string();
+            line(&mut text, expectation.name(), &bound, Form::Number);
         }
         text
     }
@@ -122,6 +132,7 @@ mod tests {
             prop::option::of((0.0..=1.0f64, 0.0..1e3f64, 0.0..1e3f64)),
             prop::option::of(Just(Canary::ForgedRoster)),
             prop::option::of(Just(Rule::Takeover)),
+            prop::option::of(0.0..1e9f64),
             prop::collection::vec(faults(), 0..3),
         );
         (shape, links, events).prop_map(|(shape, links, events)| Scenario {
@@ -141,7 +152,11 @@ mod tests {
                 .map(|(share, at, length)| Split { share, at, length }),
             canary: events.2,
             without: events.3,
-            faults: events.4,
+            expect: Vec::from_iter(events.4.map(|bound| {
+                let text = format!("heal_s={bound}");
+                text.parse().expect("any time may be expected")
+            })),
+            faults: events.5,
             policy: Policy::Nearest,
             churn: Churn::Exponential { mean_s: 7.5 },
             ..Scenario::default()
@@ -157,6 +172,10 @@ mod tests {
                 Some((flag, text)) => (flag, text.to_owned()),
                 None => (flag.as_str(), words.next().unwrap().clone()),
             };
+            if flag == "--expect" {
+                scenario.expect.push(text.parse().unwrap());
+                continue;
+            }
             if flag == "--fault" {
                 scenario.faults.push(text.parse().unwrap());
                 continue;

@@ -75,6 +75,11 @@ impl<O: Lab> Actor<O> {
         self.life
     }
 
+    /// Until when it does nothing; a moment in the past if it does.
+    pub(crate) fn frozen_until(&self) -> u64 {
+        self.frozen.1
+    }
+
     /// Takes the bit of a broadcast back; says whether it came here.
     pub(crate) fn unhear(&mut self, bit: u64) -> bool {
         let was_heard = self.heard & bit != 0;

@@ -23,6 +23,7 @@ mod links;
 mod load;
 mod play;
 mod polyring;
+mod recovery;
 mod shard;
 mod standing;
 mod story;
@@ -261,14 +262,17 @@ impl<O: Lab> World<O> {
 
     /// All checks, on the tables as they are now.
     pub(crate) fn check(&self) -> check::Findings {
-        Crowd::new(&self.common, self.actors().collect()).check(mix(self.common.seed ^ self.now))
+        self.crowd().check(mix(self.common.seed ^ self.now))
+    }
+
+    /// Everyone who is up, seen at once.
+    pub(crate) fn crowd(&self) -> Crowd<'_, O> {
+        Crowd::new(&self.common, self.actors().collect())
     }
 
     /// Hops from one peer to another, over the tables as they are now.
     pub(crate) fn hops(&self, from: u32, to: u32) -> Option<usize> {
-        Crowd::new(&self.common, self.actors().collect())
-            .walk(from, to)
-            .ok()
+        self.crowd().walk(from, to).ok()
     }
 
     /// Puts peers with ready tables into the world.

@@ -196,6 +196,12 @@ impl Play {
         now >= self.end && is_settled && self.mishaps.is_empty()
     }
 
+    /// Whether something has gone wrong, or does now.
+    pub(crate) fn strikes(&self, now: u64) -> bool {
+        let is_due = |mishap: &Mishap| mishap.at <= now;
+        self.trouble.is_some() || self.mishaps.front().is_some_and(is_due)
+    }
+
     /// Whether nothing more will go wrong.
     pub(crate) fn has_no_mishaps(&self) -> bool {
         self.mishaps.is_empty()

@@ -11,6 +11,7 @@ use super::{
     lab::Lab,
     mix,
     play::{DEADLINE, Play, SLICE},
+    recovery::Recovery,
     tally::Upkeep,
     weather::{Weather, share},
 };
@@ -30,6 +31,8 @@ const PATIENCE: u64 = 120_000_000;
 const QUIET: u64 = 20_000_000;
 /// How long invariants may take to hold again after the last fault.
 const HEALING: u64 = 60_000_000;
+/// Peers up to which healing is looked for twice a second; in larger worlds once, as a look costs.
+const WATCHED: u32 = 2_000;
 /// Peers up to which every upkeep frame is weighed; in larger worlds one of 32 is.
 const WEIGHED: u32 = 10_000;
 
@@ -109,6 +112,7 @@ struct Story<'a, O: Lab> {
     play: Option<Play>,
     findings: Findings,
     healed: Option<u64>,
+    recovery: Recovery,
     upkeep: Upkeep,
 }
 
@@ -152,6 +156,7 @@ impl<'a, O: Lab> Story<'a, O> {
             play: None,
             findings: Findings::default(),
             healed: None,
+            recovery: Recovery::default(),
             upkeep: Upkeep::default(),
         })
     }
@@ -221,13 +226,18 @@ impl<'a, O: Lab> Story<'a, O> {
         let mut play = Play::new(self.scenario, self.start, &lives.lives, self.crowd, seed);
         let end = self.world.common.measured.end;
         let mut is_measured = false;
+        let scenario = self.scenario;
+        let is_rough = scenario.loss + scenario.one_way + scenario.private > 0.0;
         loop {
             let until = play.pause(self.world.now);
+            if is_rough || play.strikes(self.world.now) {
+                self.recovery.begin(&self.world);
+            }
             play.plan(&mut self.world, until);
             if play.is_over(self.world.now) {
                 break;
             }
-            self.run(until, Some(self.start), meter);
+            self.pass(until, &play, meter);
             if !is_measured && self.world.now >= end {
                 is_measured = true;
                 for tally in self.world.tallies() {
@@ -236,16 +246,31 @@ impl<'a, O: Lab> Story<'a, O> {
                     self.upkeep.weighed += tally.upkeep.weighed;
                 }
             }
-            self.watch_healing(&play);
         }
         self.play = Some(play);
     }
 
-    /// Notes when the invariants hold again after the last fault.
+    /// Lets the world go on, and looks at it in between.
+    fn pass(&mut self, until: u64, play: &Play, meter: &mut Meter<'_>) {
+        let is_watched = self.world.count() <= WATCHED;
+        let look = if is_watched { SLICE / 2 } else { SLICE };
+        while self.world.now < until {
+            let next = until.min(self.world.now + look);
+            self.run(next, Some(self.start), meter);
+            self.recovery.survey(&self.world);
+            self.watch_healing(play);
+        }
+    }
+
+    /// Notes when routes are whole and when the invariants hold again after the last fault.
     fn watch_healing(&mut self, play: &Play) {
         let now = self.world.now;
         let is_due = play.trouble.is_some_and(|trouble| now >= trouble) && play.has_no_mishaps();
-        if is_due && self.healed.is_none() && self.world.check().violated == 0 {
+        if !is_due || self.healed.is_some() {
+            return;
+        }
+        self.recovery.try_routes(&self.world);
+        if self.world.check().violated == 0 {
             self.healed = Some(now);
         }
     }
@@ -255,8 +280,7 @@ impl<'a, O: Lab> Story<'a, O> {
         let Some(play) = self.play.take() else { return };
         if let Some(trouble) = play.trouble {
             while self.healed.is_none() && self.world.now < trouble + HEALING {
-                self.step(SLICE, Some(self.start), meter);
-                self.watch_healing(&play);
+                self.pass(self.world.now + SLICE, &play, meter);
             }
         }
         self.play = Some(play);
@@ -290,7 +314,11 @@ impl<'a, O: Lab> Story<'a, O> {
             }
             _ => {}
         }
-        self.findings.add(self.world.check());
+        let mut findings = self.world.check();
+        if self.scenario.has_only_crashes() {
+            self.recovery.check(&self.world, &mut findings);
+        }
+        self.findings.add(findings);
     }
 
     fn report(self) -> Outcome {
@@ -309,6 +337,7 @@ impl<'a, O: Lab> Story<'a, O> {
                 .zip(play.trouble)
                 .map(|(at, since)| at.saturating_sub(since) as f64 / 1e6),
             play,
+            recovery: self.recovery,
             findings: self.findings,
             upkeep: self.upkeep,
         }
