@@ -21,8 +21,8 @@ pub use report::{
 };
 pub use scenario::{
     Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Form, Grid, GridRun, Latency,
-    MAX_RUNS, Order, Pairs, Policy, Rule, SETTINGS, Scenario, ScenarioError, SetError, Setting,
-    Share, Split, Topology, Where, WordError, setting,
+    MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario, ScenarioError,
+    SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;

@@ -160,6 +160,12 @@ const FLAGS: &[Flag] = &[
         "grown: every peer joins through the protocol; built: ready tables",
     ),
     (
+        "networks",
+        "N",
+        WORLD,
+        "Networks of one key that are founded apart, until the fault meet@T",
+    ),
+    (
         "duration",
         "SECONDS",
         WORLD,

@@ -222,12 +222,13 @@ mod tests {
         assert_eq!((scenario.peers, scenario.seed), (2_000, 255));
         assert_eq!(scenario.latency, Latency::Uniform(20.0, 80.0));
         assert!(matches!(scenario.churn, Churn::Weibull { .. }));
-        let slow = FaultKind::Slow(Where::Ring("[]".into()), 3.0, 1.0);
+        let slow = FaultKind::Slow(Where::Ring("[]".into()).into(), 3.0, 1.0);
         assert_eq!(
             scenario.faults,
             [Fault {
                 at: 1.5,
-                kind: slow
+                kind: slow,
+                repeat: None,
             }]
         );
         assert!(scenario.check().is_ok());
@@ -376,6 +377,16 @@ mod tests {
             ("crash = \"0.1@61\"", "crash"),
             ("duration = 1\npartition = \"0.1@2+3\"", "partition"),
             ("[[fault]]\nat = 99\nkind = \"crash\"\nshare = 1", "fault"),
+            (
+                "[[fault]]\nat = 9\nkind = \"crash\"\nshare = 0.1\nrepeat = 3\nevery = 30",
+                "fault",
+            ),
+            ("[[fault]]\nat = 9\nkind = \"meet\"", "fault"),
+            ("networks = 2", "networks"),
+            (
+                "networks = 2\nbootstrap = \"built\"\n[[fault]]\nat = 9\nkind = \"meet\"",
+                "networks",
+            ),
             (
                 "peers = 4_000_000\n[[fault]]\nat = 9\nkind = \"flash_crowd\"\npeers = 1\nlength = 1",
                 "fault",

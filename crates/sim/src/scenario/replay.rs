@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Form, SETTINGS, Scenario, Setting};
+use super::{Form, SETTINGS, Scenario, Setting, fault::TEXTS};
 
 /// Settings that are always said: a run is known by them.
 const ALWAYS: &[&str] = &["topology", "peers", "seed"];
@@ -50,10 +50,8 @@ impl Scenario {
         for fault in &self.faults {
             text.push_str("\n[[fault]]\n");
             for (key, value) in fault.parts() {
-                let form = match key.as_str() {
-                    "kind" | "ring" | "position" => Form::Text,
-                    _ => Form::Number,
-                };
+                let is_text = TEXTS.contains(&key.as_str());
+                let form = if is_text { Form::Text } else { Form::Number };
                 line(&mut text, &key, &value, form);
             }
         }

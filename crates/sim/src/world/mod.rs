@@ -21,6 +21,7 @@ mod keys;
 mod lab;
 mod links;
 mod load;
+mod mishap;
 mod play;
 mod polyring;
 mod recovery;
@@ -263,6 +264,17 @@ impl<O: Lab> World<O> {
     /// All checks, on the tables as they are now.
     pub(crate) fn check(&self) -> check::Findings {
         self.crowd().check(mix(self.common.seed ^ self.now))
+    }
+
+    /// The same, of some networks that are apart: the peer `peer` belongs to `peer % networks`.
+    pub(crate) fn check_apart(&self, networks: u32) -> check::Findings {
+        let mut findings = check::Findings::default();
+        for network in 0..networks {
+            let actors = self.actors().filter(|(peer, _)| peer % networks == network);
+            let crowd = Crowd::new(&self.common, actors.collect());
+            findings.add(crowd.check(mix(self.common.seed ^ self.now)));
+        }
+        findings
     }
 
     /// Everyone who is up, seen at once.

@@ -9,15 +9,15 @@ use super::{
     event::Deed,
     keys::Keys,
     lab::Lab,
+    mishap::Mishap,
     mix,
     play::{DEADLINE, Play, SLICE},
     recovery::Recovery,
     tally::Upkeep,
-    weather::{Weather, share},
+    weather::{Between, Cut, Weather, share},
 };
 use crate::{
-    Bootstrap, Canary, FaultKind, Lives, Outcome, Policy, Progress, RunError, Scenario, Terrain,
-    measure,
+    Bootstrap, Canary, Lives, Outcome, Policy, Progress, RunError, Scenario, Terrain, measure,
 };
 
 /// Joins a second while the network is small.
@@ -105,7 +105,8 @@ struct Story<'a, O: Lab> {
     scenario: &'a Scenario,
     world: World<O>,
     threads: u16,
-    /// First handle that no life has: those of flash crowds.
+    mishaps: Vec<Mishap>,
+    /// First handle that no life has: those of peers who come with a mishap.
     crowd: u32,
     /// T = 0.
     start: u64,
@@ -118,12 +119,9 @@ struct Story<'a, O: Lab> {
 
 impl<'a, O: Lab> Story<'a, O> {
     fn new(scenario: &'a Scenario, lives: &Lives) -> Result<Self, RunError> {
-        let joining = scenario.faults.iter().map(|fault| match fault.kind {
-            FaultKind::FlashCrowd(count, _) => count,
-            _ => 0,
-        });
+        let mishaps = Mishap::all(scenario)?;
         // One more, for canaries: a ghost, or a late newcomer.
-        let count = lives.handles + joining.sum::<u32>() + 1;
+        let count = lives.handles + mishaps.iter().map(Mishap::newcomers).sum::<u32>() + 1;
         let seed = scenario.seed;
         let terrain = Terrain::new(&scenario.latency, count, mix(seed ^ 1))?;
         let weather = Weather {
@@ -133,7 +131,8 @@ impl<'a, O: Lab> Story<'a, O> {
             private: share(scenario.private),
             ..Weather::calm(mix(seed ^ 2), terrain)
         };
-        let keys = Keys::drawn(mix(seed ^ 3), count, scenario.real_keys);
+        let keys = Keys::drawn(mix(seed ^ 3), count, scenario.real_keys)
+            .founded_by(u32::from(scenario.networks));
         let common = Common {
             seed: mix(seed ^ 4),
             has_labels: scenario.policy == Policy::Labelled,
@@ -151,6 +150,7 @@ impl<'a, O: Lab> Story<'a, O> {
             scenario,
             world,
             threads,
+            mishaps,
             crowd: lives.handles,
             start: START,
             play: None,
@@ -175,7 +175,8 @@ impl<'a, O: Lab> Story<'a, O> {
         let end = self.start + (self.scenario.duration * 1e6) as u64;
         self.world.common.measured = self.start..end;
         if !matches!(self.scenario.canary, Some(Canary::RepairOff)) {
-            self.findings.add(self.world.check());
+            let networks = u32::from(self.scenario.networks);
+            self.findings.add(self.world.check_apart(networks));
         }
     }
 
@@ -184,13 +185,18 @@ impl<'a, O: Lab> Story<'a, O> {
     fn grow(&mut self, count: u32, meter: &mut Meter<'_>) {
         let mut random = ringweave_ids::Random::new(mix(self.scenario.seed ^ 5));
         let mut at = START as f64;
+        let networks = u32::from(self.scenario.networks);
+        if networks > 1 {
+            self.keep_apart(networks);
+        }
         for peer in 0..count {
-            let known = peer as usize / 2;
-            let contacts = match peer {
-                0 => Vec::new(),
-                _ => (0..2)
-                    .map(|_| random.below(known + 1).min(known) as u32)
-                    .collect(),
+            let known = (peer / networks) as usize / 2;
+            let contacts = if peer < networks {
+                Vec::new()
+            } else {
+                let draw = |_| random.below(known + 1).min(known) as u32;
+                let own = |known| known * networks + peer % networks;
+                (0..2).map(draw).map(own).collect()
             };
             self.world.deed(at as u64, peer, Deed::Start(contacts));
             let pace = FIRST_JOINS.max(f64::from(peer) * std::f64::consts::LN_2 / DOUBLING);
@@ -209,6 +215,17 @@ impl<'a, O: Lab> Story<'a, O> {
         self.step(QUIET, None, meter);
     }
 
+    /// Nobody of one network reaches anybody of another, until they meet.
+    fn keep_apart(&mut self, networks: u32) {
+        let peers = 0..self.world.count();
+        let sides = peers.map(|peer| (peer % networks) as u8).collect();
+        self.world.common.weather.cuts.push(Cut {
+            from: 0,
+            until: u64::MAX,
+            between: Between::Sides(sides),
+        });
+    }
+
     fn step(&mut self, span: u64, start: Option<u64>, meter: &mut Meter<'_>) {
         let until = self.world.now + span;
         self.run(until, start, meter);
@@ -223,7 +240,15 @@ impl<'a, O: Lab> Story<'a, O> {
     /// What was planned, until everything is settled.
     fn play(&mut self, lives: &Lives, meter: &mut Meter<'_>) {
         let seed = mix(self.scenario.seed ^ 6);
-        let mut play = Play::new(self.scenario, self.start, &lives.lives, self.crowd, seed);
+        let mishaps = std::mem::take(&mut self.mishaps);
+        let mut play = Play::new(
+            self.scenario,
+            self.start,
+            &lives.lives,
+            mishaps,
+            self.crowd,
+            seed,
+        );
         let end = self.world.common.measured.end;
         let mut is_measured = false;
         let scenario = self.scenario;
