@@ -2,13 +2,12 @@
 //! hold at rest, and which of its messages a canary may swallow.
 
 use ringweave_ids::Guid;
-use ringweave_overlay::Overlay;
 
-use super::{check::Findings, keys::Keys};
+use super::{check::Findings, keys::Keys, standing::Standing};
 use crate::Scenario;
 
 /// A topology in the laboratory.
-pub(crate) trait Lab: Overlay {
+pub(crate) trait Lab: Standing {
     /// Its name.
     const NAME: &'static str;
 

@@ -39,7 +39,8 @@ impl Lab for Polyring {
                 Order::Inward => polyring::Order::Inward,
                 Order::Sideways => polyring::Order::Sideways,
             },
-            ..config
+            cluster: scenario.cluster.map_or(config.cluster, |size| size as u8),
+            without: scenario.without.map(Into::into),
         }
     }
 
