@@ -136,7 +136,7 @@ impl<'a, O: Lab> Crowd<'a, O> {
     pub(crate) fn walk(&self, from: u32, to: u32) -> Result<usize, String> {
         let address = |handle| self.node(handle).and_then(Node::address);
         let bound = address(from).zip(address(to));
-        let bound = bound.map_or(0, |(from, to)| O::bound(from, to));
+        let bound = bound.map_or(0, |(from, to)| O::bound(&self.common.config, from, to));
         let hops = self.follow(from, to)?;
         if hops > bound {
             return Err(format!("{hops} hops where {bound} are the most"));

@@ -21,7 +21,7 @@ pub(crate) trait Lab: Standing {
     fn coordinates(address: &Self::Address) -> Vec<u32>;
 
     /// The most hops between two addresses at rest.
-    fn bound(from: &Self::Address, to: &Self::Address) -> usize;
+    fn bound(config: &Self::Config, from: &Self::Address, to: &Self::Address) -> usize;
 
     /// Whether the address is in the ring below the place, or at the place itself.
     fn is_at(address: &Self::Address, place: &Guid, is_ring: bool) -> bool;

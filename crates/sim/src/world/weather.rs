@@ -130,12 +130,16 @@ impl Weather {
         self.draw(a, b, now ^ 0x666c_6170) < chance
     }
 
+    /// Whether nobody can dial the peer.
+    pub(crate) fn is_private(&self, peer: u32) -> bool {
+        self.private > 0 && self.draw(peer, peer, 0x7072_6976) < self.private
+    }
+
     /// Whether a connection from `from` to `to` can be made at all.
     pub(crate) fn can_dial(&self, from: u32, to: u32) -> bool {
-        let is_private = self.private > 0 && self.draw(to, to, 0x7072_6976) < self.private;
         let is_dead =
             self.one_way > 0 && self.draw(from.min(to), from.max(to), 0x6f6e_6577) < self.one_way;
-        !is_private && !is_dead
+        !self.is_private(to) && !is_dead
     }
 
     /// How long the `number`-th frame of `from` is on its way to `to`, in microseconds.
