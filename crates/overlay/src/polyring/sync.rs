@@ -453,7 +453,12 @@ impl Polyring {
                 }
             }
         }
-        let is_news = id == self.own.id && !(new_members.is_empty() && new_positions.is_empty());
+        // A record may say that a peer left my ring, and come with the news of another one.
+        let own = self.own.id;
+        if id != own {
+            new_positions.clear();
+        }
+        let is_news = !(new_members.is_empty() && new_positions.is_empty());
         if is_news && self.is_leader(cx) {
             for record in &new_members {
                 let position = record
@@ -466,7 +471,7 @@ impl Polyring {
                 }
             }
             for child in self.living_peers(&self.below, cx.me()) {
-                self.send_records(cx, child, id, new_members.clone(), new_positions.clone());
+                self.send_records(cx, child, own, new_members.clone(), new_positions.clone());
             }
         }
     }

@@ -644,6 +644,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 level,
                 heading,
                 hops,
+                hints: [Peer(u32::from(hops) % 30)].into_iter().collect(),
             }
         });
     prop_oneof![
@@ -669,6 +670,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 let offer = Box::new(Offer {
                     nonce,
                     lineage: positions.clone(),
+                    hints: [Peer(5)].into_iter().collect(),
                     split: vec![Peer(3), Peer(40)],
                     own: roster(grant.seat.ring),
                     above: (nonce % 2 == 0).then(|| roster(above)),
