@@ -95,6 +95,9 @@ impl Polyring {
     pub(super) fn on_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         self.relink(peer, true);
         self.heal.forget(peer);
+        if self.heal.is_witness() {
+            self.vouch(cx, peer);
+        }
         if self.record.is_some() && self.links.is_wanted(peer) {
             if self.links.hold(peer) {
                 cx.out.push(crate::Output::Open(peer));
