@@ -29,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::event::Event;
+use crate::{event::Event, note};
 
 /// Most bytes a reader hands over at once.
 const BATCH: usize = 128 * 1024;
@@ -242,6 +242,7 @@ async fn read(
         tokio::select! {
             _ = readers => {}
             () = read_beats(&connection, &shared) => {}
+            () = note::read(&connection, link, &events) => {}
         }
     }
     // The loop may be gone, and the link with it.

@@ -66,6 +66,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         while self.tasks.try_join_next().is_some() {}
         self.on_event(Event::Taken);
         self.keep_trying();
+        self.tell_news();
         self.expire();
         self.contacts.save(self.now, false);
         self.sweep();

@@ -21,6 +21,7 @@ use ringweave_overlay::{Host as _, Loss, Overlay};
 use super::{
     Hub,
     dials::{Dial, YOUNG},
+    paths::{self, Way},
 };
 use crate::{
     book::Book,
@@ -69,6 +70,9 @@ pub(super) struct Link<O: Overlay> {
     pub(super) used: Time,
     pub(super) since: Time,
     pub(super) is_mine: bool,
+    /// How packets went when it was new, and how they go as far as was told.
+    pub(super) began: Option<Way>,
+    pub(super) way: Option<Way>,
     pub(super) incarnation: u64,
     tasks: Tasks,
 }
@@ -172,6 +176,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.rests.forget(&self.book.id(peer));
         self.book.hold(peer);
         self.book.learn(peer, &hello.card);
+        self.consider(peer);
         self.end_dial(peer);
         self.stamps += 1;
         let id = LinkId {
@@ -179,6 +184,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             stamp: self.stamps,
         };
         let (shared, tasks) = link::start(&connection, id, self.origin, &self.report);
+        let way = paths::way(&connection);
+        self.follow(&connection, id);
         let link = Link {
             id,
             connection,
@@ -192,6 +199,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             used: self.now,
             since: self.now,
             is_mine,
+            began: way,
+            way,
             incarnation: hello.incarnation,
             tasks,
         };
