@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{card::CARD_CAP, event::Event, link::LinkId};
 
 /// Sets the stream of a note apart from those of the two lanes.
-const KIND: u8 = 2;
+pub(crate) const KIND: u8 = 2;
 /// Cards in one note; more go in another one.
 pub(crate) const CARDS: usize = 32;
 /// The largest note.
@@ -45,11 +45,24 @@ pub(crate) async fn send(connection: Connection, cards: Vec<Told>) {
     }
 }
 
-/// Hands over the notes of a link, one after the other, until its connection ends. To be called once
-/// the streams of the lanes are taken.
-pub(crate) async fn read(connection: &Connection, link: LinkId, events: &mpsc::Sender<Event>) {
-    while let Ok(mut stream) = connection.accept_uni().await {
-        let cards = timeout(PATIENCE, read_one(&mut stream)).await;
+/// Hands over the notes of a link, those that came early first, until its connection ends.
+pub(crate) async fn read(
+    connection: &Connection,
+    early: Vec<RecvStream>,
+    link: LinkId,
+    events: &mpsc::Sender<Event>,
+) {
+    let mut early = early.into_iter();
+    loop {
+        let stream = match early.next() {
+            Some(stream) => Some(stream),
+            None => match connection.accept_uni().await {
+                Ok(stream) => timeout(PATIENCE, kind(stream)).await.ok().flatten(),
+                Err(_) => return,
+            },
+        };
+        let Some(mut stream) = stream else { continue };
+        let cards = timeout(PATIENCE, body(&mut stream)).await;
         let Ok(Some(cards)) = cards else {
             // It may have ended by itself.
             let _ = stream.stop(UNWANTED);
@@ -61,9 +74,15 @@ pub(crate) async fn read(connection: &Connection, link: LinkId, events: &mpsc::S
     }
 }
 
-async fn read_one(stream: &mut RecvStream) -> Option<Vec<Told>> {
-    let bytes = stream.read_to_end(CAP + 1).await.ok()?;
-    let (kind, body) = bytes.split_first()?;
-    let cards: Vec<Told> = (*kind == KIND).then(|| wire::decode(body, CAP).ok())??;
+/// The stream, if it is a note's. Any other is dropped, which stops it.
+async fn kind(mut stream: RecvStream) -> Option<RecvStream> {
+    let mut kind = [0];
+    stream.read_exact(&mut kind).await.ok()?;
+    (kind[0] == KIND).then_some(stream)
+}
+
+async fn body(stream: &mut RecvStream) -> Option<Vec<Told>> {
+    let bytes = stream.read_to_end(CAP).await.ok()?;
+    let cards: Vec<Told> = wire::decode(&bytes, CAP).ok()?;
     (cards.len() <= CARDS).then_some(cards)
 }

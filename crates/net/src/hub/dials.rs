@@ -41,6 +41,8 @@ pub(super) struct Dial {
     stamp: u64,
     /// Whether it is under way, not waiting for a place or for the end of a rest.
     pub(super) is_running: bool,
+    /// Whether it was begun anew because a newer card came.
+    is_renewed: bool,
     tries: u8,
 }
 
@@ -115,6 +117,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         slot.dial = Some(Dial {
             stamp,
             is_running: false,
+            is_renewed: false,
             tries: 0,
         });
         self.book.hold(peer);
@@ -123,6 +126,21 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         } else if self.dials >= DIALS {
             self.dial_queue.push_back(peer);
         } else {
+            self.start_dial(peer, stamp, DIAL);
+        }
+    }
+
+    /// A newer card came: a dial that follows the old one is joined by another, once.
+    pub(super) fn redial(&mut self, peer: Peer) {
+        self.stamps += 1;
+        let stamp = self.stamps;
+        let has_room = self.dials < DIALS;
+        let slot = self.slot(peer);
+        let Some(dial) = slot.dial.as_mut().filter(|_| slot.link.is_none()) else {
+            return;
+        };
+        if has_room && dial.is_running && !dial.is_renewed {
+            (dial.stamp, dial.is_renewed) = (stamp, true);
             self.start_dial(peer, stamp, DIAL);
         }
     }

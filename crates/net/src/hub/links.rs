@@ -208,6 +208,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         slot.link = Some(Box::new(link));
         let waiting = std::mem::take(&mut slot.waiting);
         self.next_tick = self.now;
+        self.name_hosts(peer);
         self.contacts.note(&self.book, peer);
         self.watch(PeerEvent::Up {
             peer: self.book.id(peer),

@@ -101,16 +101,26 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             .site(link.id.peer)
             .is_some_and(|site| site.host == self.book.id(link.id.peer));
         match way {
-            Way::Direct if link.began == Some(Way::Direct) && link.is_mine => {
-                "it was dialled at an address of its".into()
+            Way::Direct if self.is_advertised(link) => "it is at an address that it names".into(),
+            Way::Direct if !link.is_mine && link.began == Some(Way::Direct) => {
+                "it dialled this peer".into()
             }
-            Way::Direct if link.began == Some(Way::Direct) => "it dialled this peer".into(),
-            Way::Direct => "a direct path opened after a start through a relay".into(),
+            Way::Direct => "a direct path opened through the NATs".into(),
             Way::Relay(_) if is_theirs || self.relays.reach.is_proven() => {
                 "no direct path yet: one of the two is behind a NAT".into()
             }
             Way::Relay(_) => "no direct path yet: both are behind NATs".into(),
         }
+    }
+
+    /// Whether a link's packets go to an address that the peer itself, or whoever told of it, named.
+    fn is_advertised(&self, link: &Link<O>) -> bool {
+        let paths = link.connection.paths();
+        let selected = paths.iter().find(|path| path.is_selected());
+        selected.is_some_and(|path| match path.remote_addr() {
+            TransportAddr::Ip(address) => self.book.addresses(link.id.peer).contains(address),
+            _ => false,
+        })
     }
 
     fn why_not(&self, peer: Peer) -> String {

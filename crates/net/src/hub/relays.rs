@@ -24,6 +24,8 @@ use crate::{
 
 /// Relays known to the endpoint at once: it picks the nearest, and is reached through others' picks.
 const SITES: usize = 16;
+/// Relays that a peer keeps in sight for itself: the one in use, and two for its bad days.
+const SPARES: usize = 3;
 /// Cards that wait to be passed on; what is more is told by greetings and introductions.
 const NEWS: usize = 256;
 /// How long changed cards are gathered before they are passed on.
@@ -204,13 +206,16 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
-    /// A newer card of a peer: a relay on it is of use to a peer that nobody can dial.
+    /// A newer card of a neighbour: a relay on it may serve this peer, too, if nobody can dial it.
     pub(super) fn consider(&mut self, peer: Peer) {
-        let id = self.book.id(peer);
-        let site = self.site(peer).filter(|site| site.host == id);
-        if let Some(site) = site.filter(|_| !self.relays.reach.is_proven())
-            && let Some((url, config)) = self.want(site)
-        {
+        if let Some(site) = self.site(peer) {
+            self.consider_site(site);
+        }
+    }
+
+    fn consider_site(&mut self, site: Site) {
+        let has_enough = self.relays.reach.is_proven() || self.relays.sites.len() >= SPARES;
+        if !has_enough && let Some((url, config)) = self.want(site) {
             let endpoint = self.endpoint.clone();
             self.tasks.spawn(async move {
                 endpoint.insert_relay(url, config).await;
@@ -220,7 +225,11 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
     /// The relay on a peer's card, if this peer uses relays.
     pub(super) fn site(&self, peer: Peer) -> Option<Site> {
-        let site = Site::read(self.book.told(peer)?.relay.as_deref()?)?;
+        self.site_on(self.book.told(peer)?)
+    }
+
+    fn site_on(&self, card: &Card) -> Option<Site> {
+        let site = Site::read(card.relay.as_deref()?)?;
         // What a card from elsewhere says of this very machine is no relay.
         let is_fine = self.relays.reach == Reach::Loopback || !site.address.ip().is_loopback();
         (self.relays.is_on && is_fine).then_some(site)
@@ -286,8 +295,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             return;
         }
         for (id, card) in cards {
-            // Others are introduced when they matter.
             let Some(peer) = self.book.peer(&id) else {
+                // A stranger is introduced when it matters, but its relay may be of use before.
+                self.on_host(&id, &card);
                 continue;
             };
             if !self.book.learn(peer, &card) {
@@ -295,10 +305,42 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
             self.rests.forget(&id);
             self.consider(peer);
+            self.redial(peer);
             if peer == link.peer {
                 self.contacts.note(&self.book, peer);
                 self.spread_card(peer);
             }
+        }
+    }
+
+    /// The card of a peer that this one has nothing to do with, but that hosts a relay.
+    fn on_host(&mut self, id: &PeerId, card: &[u8]) {
+        if let Some((card, signature)) = Card::read(card)
+            && let Some(site) = self.site_on(&card).filter(|site| site.host == *id)
+            && card.is_by(id, &signature)
+        {
+            self.consider_site(site);
+        }
+    }
+
+    /// Names relays to a new neighbour, so that it knows another one when the one that it uses, often
+    /// this peer's, is gone.
+    pub(super) fn name_hosts(&mut self, to: Peer) {
+        if !self.relays.is_on {
+            return;
+        }
+        let links = self.slots.iter().filter_map(|slot| slot.link.as_deref());
+        let hosts = links.map(|link| link.id.peer).filter(|peer| {
+            let id = self.book.id(*peer);
+            *peer != to && self.site(*peer).is_some_and(|site| site.host == id)
+        });
+        let cards: Vec<note::Told> = hosts
+            .take(SPARES)
+            .map(|peer| (self.book.id(peer), self.book.card(peer)))
+            .collect();
+        if let Some(link) = self.link(to).filter(|_| !cards.is_empty()) {
+            let sending = note::send(link.connection.clone(), cards);
+            self.tasks.spawn(sending);
         }
     }
 

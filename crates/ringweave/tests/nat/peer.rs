@@ -1,6 +1,7 @@
 //! A process that runs `ringweave up` in a network namespace, and the commands that talk to it there.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     sync::mpsc::channel,
@@ -13,12 +14,14 @@ use tempfile::TempDir;
 
 /// For anything that a loaded machine may do slowly, but surely.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Rest between two looks at a condition.
+pub(crate) const GLANCE: Duration = Duration::from_millis(100);
 /// Where all peers listen: each has a machine of its own.
-const PORT: &str = "0.0.0.0:4000";
+const LISTEN: &str = "0.0.0.0:4000";
 
 /// A running peer; dropping it kills its process.
 pub(crate) struct Peer {
-    pub(crate) name: String,
+    name: String,
     space: String,
     child: Child,
     data: TempDir,
@@ -28,33 +31,26 @@ pub(crate) struct Peer {
 impl Peer {
     /// The first peer of a new network.
     pub(crate) fn found(name: &str, space: &str, words: &[&str]) -> Self {
-        Self::start(name, space, words)
+        Self::start(name, space, tempfile::tempdir().unwrap(), words)
     }
 
     /// A peer of `other`'s network.
     pub(crate) fn join(name: &str, space: &str, other: &Self) -> Self {
-        Self::start(name, space, &["--join", other.invite()])
+        let data = tempfile::tempdir().unwrap();
+        let invite = data.path().join("invite");
+        fs::write(&invite, other.ready["invite"].as_str().unwrap()).unwrap();
+        let word = format!("@{}", invite.display());
+        Self::start(name, space, data, &["--join", &word])
     }
 
-    fn start(name: &str, space: &str, words: &[&str]) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let mut command = program(space, &data);
-        let up = [
-            "up",
-            "--json",
-            "--lan=false",
-            "--listen",
-            PORT,
-            "--name",
-            name,
-        ];
-        command.args(up).args(words);
-        let log = std::fs::File::create(format!("/tmp/nat-{name}.log")).unwrap();
-        command.env(
-            "RINGWEAVE_LOG",
-            std::env::var("NATLOG").unwrap_or("error".into()),
-        );
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    fn start(name: &str, space: &str, data: TempDir, words: &[&str]) -> Self {
+        let up = ["up", "--lan=false", "--listen", LISTEN, "--name", name];
+        let mut child = program(space, &data)
+            .args(up)
+            .args(words)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (sender, lines) = channel();
         let reader = BufReader::new(child.stdout.take().unwrap());
         // All is read, so that the process never waits for its reader.
@@ -64,7 +60,6 @@ impl Peer {
                 let _ = sender.send(line);
             }
         });
-        let first = lines.recv_timeout(PATIENCE);
         let mut peer = Self {
             name: name.into(),
             space: space.into(),
@@ -72,41 +67,51 @@ impl Peer {
             data,
             ready: Value::Null,
         };
-        let line = first.unwrap_or_else(|error| panic!("{name} did not become ready: {error}"));
-        peer.ready = serde_json::from_str(&line).unwrap();
-        assert_eq!(peer.ready["event"], "ready", "{line}");
+        let first = lines.recv_timeout(PATIENCE);
+        let first = first.unwrap_or_else(|error| panic!("{name} did not become ready: {error}"));
+        peer.ready = serde_json::from_str(&first).unwrap();
+        assert_eq!(peer.ready["event"], "ready", "{first}");
         peer
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn id(&self) -> &str {
         self.ready["peer_id"].as_str().unwrap()
     }
 
-    fn invite(&self) -> &str {
-        self.ready["invite"].as_str().unwrap()
-    }
-
-    /// Asks the peer; the exit code, and the object on standard output.
-    pub(crate) fn try_ask(&self, words: &[&str]) -> (i32, Value) {
+    /// What the peer says, whether it worked or not.
+    pub(crate) fn try_ask(&self, words: &[&str]) -> Value {
         let told = program(&self.space, &self.data)
-            .arg("--json")
             .args(words)
             .output()
             .unwrap();
         let text = String::from_utf8(told.stdout).unwrap();
-        let answer = serde_json::from_str(&text).unwrap_or_else(|error| {
+        serde_json::from_str(&text).unwrap_or_else(|error| {
             let why = String::from_utf8_lossy(&told.stderr);
             panic!("{} {words:?}: {error} in {text:?}; {why}", self.name)
-        });
-        (told.status.code().unwrap(), answer)
+        })
     }
 
-    pub(crate) fn text(&self, words: &[&str]) -> String {
-        let told = program(&self.space, &self.data)
-            .args(words)
-            .output()
-            .unwrap();
-        String::from_utf8(told.stdout).unwrap()
+    /// What the peer says, if it says anything but an error.
+    pub(crate) fn ask(&self, words: &[&str]) -> Value {
+        let answer = self.try_ask(words);
+        assert!(
+            answer["error"].is_null(),
+            "{} {words:?}: {answer}",
+            self.name
+        );
+        answer
+    }
+
+    /// What `peers` says of another peer; nothing if they are no neighbours.
+    pub(crate) fn path(&self, other: &Self) -> Value {
+        let answer = self.ask(&["peers"]);
+        let mut peers = answer["peers"].as_array().unwrap().iter();
+        let found = peers.find(|peer| peer["peer_id"] == other.id());
+        found.cloned().unwrap_or(Value::Null)
     }
 
     /// Ends the process at once, as a power cut would.
@@ -127,17 +132,10 @@ impl Drop for Peer {
 /// The program in a namespace. `ip` becomes it, so that the child's number is the program's.
 fn program(space: &str, data: &TempDir) -> Command {
     let mut command = Command::new("ip");
-    command.args([
-        "netns",
-        "exec",
-        space,
-        env!("CARGO_BIN_EXE_ringweave"),
-        "--data",
-    ]);
-    command.arg(data.path());
+    command.args(["netns", "exec", space, env!("CARGO_BIN_EXE_ringweave")]);
+    command.args(["--json", "--data"]).arg(data.path());
     // No settings of whoever runs the tests.
-    command
-        .env("XDG_CONFIG_HOME", data.path())
-        .stdin(Stdio::null());
+    command.env("XDG_CONFIG_HOME", data.path());
+    command.stdin(Stdio::null()).stderr(Stdio::null());
     command
 }
