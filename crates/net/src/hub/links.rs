@@ -20,6 +20,7 @@ use ringweave_overlay::{Host as _, Loss, Overlay};
 
 use super::{
     Hub,
+    beats::DOUBT,
     dials::{Dial, YOUNG},
     paths::{self, Way},
 };
@@ -69,6 +70,8 @@ pub(super) struct Link<O: Overlay> {
     /// When something last went over it, either way, that was not a beat.
     pub(super) used: Time,
     pub(super) since: Time,
+    /// Since when the node doubts the link, though it stands.
+    pub(super) doubted: Option<Time>,
     pub(super) is_mine: bool,
     /// How packets went when it was new, and how they go as far as was told.
     pub(super) began: Option<Way>,
@@ -108,8 +111,16 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         &mut self.slots[peer.0 as usize]
     }
 
+    /// Opens a link, or, where the node holds it already, looks whether it is alive: others may have
+    /// lost theirs to the same peer.
     pub(super) fn open(&mut self, peer: Peer) {
-        self.slot(peer).is_open = true;
+        let now = self.now;
+        let slot = self.slot(peer);
+        let was_open = std::mem::replace(&mut slot.is_open, true);
+        if let Some(link) = slot.link.as_deref_mut().filter(|_| was_open) {
+            link.doubted.get_or_insert(now);
+            self.next_tick = self.next_tick.min(now + DOUBT);
+        }
         self.dial(peer);
     }
 
@@ -198,6 +209,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             sent: self.now,
             used: self.now,
             since: self.now,
+            doubted: None,
             is_mine,
             began: way,
             way,
