@@ -184,3 +184,144 @@ impl AccessControl for Admission {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use bytes::Bytes;
+    use iroh::{
+        Endpoint, EndpointAddr, RelayConfig, RelayMap, RelayMode, TransportAddr, Watcher as _,
+        endpoint::{PortmapperConfig, presets},
+    };
+    use iroh_relay::RelayQuicConfig;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        network::{Network, Secret, Shape},
+        relay::{resolver, trust},
+    };
+
+    /// Longest wait for anything here: far more than it takes on a busy machine.
+    const SOON: Duration = Duration::from_secs(20);
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn gate(network: &Network, secret: Option<Secret>, key: &SecretKey) -> Arc<Gate> {
+        let id = PeerId::from_bytes(*key.public().as_bytes());
+        Arc::new(Gate::new(id, network.clone(), secret, 1, Bytes::new()))
+    }
+
+    fn network(secret: &Secret) -> Network {
+        Network::found(&SecretKey::generate(), &Shape::default(), Some(secret)).unwrap()
+    }
+
+    async fn host(network: &Network, secret: Secret) -> Host {
+        let key = SecretKey::generate();
+        let gate = gate(network, Some(secret), &key);
+        Host::start(&key, gate, SocketAddr::new(LOCAL, 0), LOCAL)
+            .await
+            .unwrap()
+    }
+
+    /// An endpoint that has no other way than the relay.
+    async fn client(site: Site, key: SecretKey, pass: String) -> Endpoint {
+        let mirror = Some(RelayQuicConfig::new(site.mirror));
+        let config = RelayConfig::new(site.url(), mirror).with_auth_token(pass);
+        Endpoint::builder(presets::Minimal)
+            .secret_key(key)
+            .alpns(vec![b"test".to_vec()])
+            .relay_mode(RelayMode::Custom(RelayMap::from_iter([config])))
+            .portmapper_config(PortmapperConfig::Disabled)
+            .ca_tls_config(trust())
+            .dns_resolver(resolver())
+            .clear_ip_transports()
+            .bind_addr("127.0.0.1:0")
+            .unwrap()
+            .bind()
+            .await
+            .unwrap()
+    }
+
+    /// What an endpoint says of its relay once it has tried: whether it got in, or why not.
+    async fn verdict(endpoint: &Endpoint) -> Result<(), String> {
+        let mut status = endpoint.home_relay_status();
+        let tried = async {
+            loop {
+                if let Some(home) = status.get().first() {
+                    if home.is_connected() {
+                        return Ok(());
+                    }
+                    if let Some(error) = home.last_error() {
+                        let reason = home.auth_denied_reason().map(ToOwned::to_owned);
+                        return Err(reason.unwrap_or_else(|| format!("{error:#}")));
+                    }
+                }
+                status.updated().await.unwrap();
+            }
+        };
+        timeout(SOON, tried).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_members_talk_through_a_relay_that_cannot_read_them() {
+        let secret = Secret::generate();
+        let network = network(&secret);
+        let host = host(&network, secret).await;
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let key = SecretKey::generate();
+            let pass = gate(&network, Some(secret), &key).pass(&host.site.host);
+            let client = client(host.site, key, pass).await;
+            verdict(&client).await.unwrap();
+            clients.push(client);
+        }
+        let address =
+            EndpointAddr::from_parts(clients[0].id(), [TransportAddr::Relay(host.site.url())]);
+        let (dialled, accepted) = tokio::join!(
+            timeout(SOON, clients[1].connect(address, b"test")),
+            timeout(SOON, async {
+                clients[0].accept().await.unwrap().await.unwrap()
+            }),
+        );
+        assert_eq!(dialled.unwrap().unwrap().remote_id(), clients[0].id());
+        assert_eq!(accepted.unwrap().remote_id(), clients[1].id());
+        host.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_no_member_is_turned_away() {
+        let secret = Secret::generate();
+        let network = network(&secret);
+        let host = host(&network, secret).await;
+        let key = SecretKey::generate();
+        let others = SecretKey::generate();
+        let elsewhere = PeerId::from_bytes([7; 32]);
+        for pass in [
+            "nonsense".into(),
+            gate(&network, Some(Secret::generate()), &key).pass(&host.site.host),
+            gate(&network, Some(secret), &others).pass(&host.site.host),
+            gate(&network, Some(secret), &key).pass(&elsewhere),
+        ] {
+            let client = client(host.site, key.clone(), pass).await;
+            let why = verdict(&client).await.unwrap_err();
+            assert_eq!(why, "not a member of the network");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_relay_with_anothers_name_is_not_used() {
+        let secret = Secret::generate();
+        let network = network(&secret);
+        let host = host(&network, secret).await;
+        let site = Site {
+            host: PeerId::from_bytes(*SecretKey::generate().public().as_bytes()),
+            ..host.site
+        };
+        let key = SecretKey::generate();
+        let pass = gate(&network, Some(secret), &key).pass(&site.host);
+        let client = client(site, key, pass).await;
+        let tried = timeout(Duration::from_secs(2), verdict(&client)).await;
+        assert!(!matches!(tried, Ok(Ok(()))), "it was trusted");
+    }
+}
