@@ -121,6 +121,36 @@ fn peers_behind_nats_outlive_their_parent() {
     all_reach_all(&left, HEALED);
 }
 
+/// Shows that the walls between the houses are real, and that it is the relays that let the others
+/// through.
+#[test]
+fn without_relays_two_peers_behind_nats_stay_unlinked() {
+    let Some(mut world) = world() else { return };
+    let (space, _) = world.public();
+    let hub = Peer::found("hub", &space, &["--relay=false"]);
+    let mut private = Vec::new();
+    for name in ["anna", "bo"] {
+        let (space, _) = world.private(Nat::KeepsPorts);
+        private.push(Peer::join(name, &space, &hub));
+    }
+    let (anna, bo) = (&private[0], &private[1]);
+    all_reach_all(&[&hub, anna], SETTLED);
+    all_reach_all(&[&hub, bo], SETTLED);
+    within(SETTLED, "a dial that fails", || {
+        let told = anna.path(bo);
+        told["why"]
+            .as_str()
+            .is_some_and(|why| why.starts_with("a dial failed"))
+    });
+    for told in [anna.path(bo), bo.path(anna)] {
+        assert_eq!(told["linked"], false, "{told}");
+        assert!(told["path"] == "none" || told["path"] == "parent", "{told}");
+    }
+    let status = hub.ask(&["status"]);
+    assert_eq!(status["reachable"], true, "{status}");
+    assert!(status["hosts_relay"].is_null(), "{status}");
+}
+
 /// Waits until every one of them delivers a message to every other one.
 fn all_reach_all(peers: &[&Peer], limit: Duration) {
     let start = Instant::now();
