@@ -185,6 +185,8 @@ fn polyring_config(network: &Network) -> polyring::Config {
             Policy::Labelled => polyring::Policy::Labelled,
             Policy::Nearest => polyring::Policy::Nearest,
         },
+        cluster: u8::try_from(settled.cluster)
+            .expect("a genuine network's clusters have at most 16 members"),
         ..polyring::Config::default()
     }
 }
