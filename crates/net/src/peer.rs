@@ -229,6 +229,7 @@ async fn run<O: Overlay<Address = Guid>>(
     let profile = Profile {
         label: settings.label,
         incarnation: memory.incarnation,
+        is_private: false,
     };
     let about = About {
         name: settings.name.clone(),

@@ -47,6 +47,7 @@ impl Line {
                 profile: Profile {
                     label: String::new(),
                     incarnation: 1,
+                    is_private: false,
                 },
                 name: None,
             };

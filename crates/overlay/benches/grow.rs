@@ -99,6 +99,7 @@ impl World {
             profile: Profile {
                 label: String::new(),
                 incarnation: 1,
+                is_private: false,
             },
             ids: (0..count).map(id).collect(),
             peers: Vec::new(),

@@ -67,6 +67,7 @@ fn member(seat: Seat, peer: Peer, coordinate: u32) -> (Arc<Grant>, Arc<Member>) 
         incarnation: 1,
         seat: Some(seat),
         proof,
+        is_private: false,
         signature,
         accusation: None,
     };

@@ -31,6 +31,8 @@ pub struct Profile {
     pub label: String,
     /// Larger than in any earlier life of this peer: the host's start time in milliseconds.
     pub incarnation: u64,
+    /// Whether others cannot dial it, as far as it knows.
+    pub is_private: bool,
 }
 
 /// What the pure questions may look at.

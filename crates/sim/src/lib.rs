@@ -16,13 +16,13 @@ mod world;
 
 pub use read::FileError;
 pub use report::{
-    Broadcast, Invariants, Keys, Level, Load, Outcome, Quantiles, Report, Series, State, Stretch,
-    Upkeep,
+    Broadcast, Healing, Invariants, Keys, Level, Load, Outcome, Quantiles, Report, Series, State,
+    Stretch, Upkeep,
 };
 pub use scenario::{
-    Axis, Bootstrap, Canary, Churn, Fault, FaultKind, Form, Grid, GridRun, Latency, MAX_RUNS,
-    Order, Pairs, Policy, SETTINGS, Scenario, ScenarioError, SetError, Setting, Share, Split,
-    Topology, Where, WordError, setting,
+    Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Form, Grid, GridRun, Latency,
+    MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario, ScenarioError,
+    SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;

@@ -177,6 +177,7 @@ impl Swarm {
             profile: Profile {
                 label: String::new(),
                 incarnation: self.lives,
+                is_private: false,
             },
             name: Some(format!("peer-{index}")),
         };

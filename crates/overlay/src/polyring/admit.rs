@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringweave_ids::{Peer, Signature};
 
 use super::{
-    Cx, Member, Message, Polyring, Position, PositionId, Proof, Ring, Seat,
+    Cx, Grant, Member, Message, Polyring, Position, PositionId, Proof, Ring, Seat,
     record::{MAX_ACCUSERS, MAX_VOTES, accusation_words, vote_words},
 };
 
@@ -54,10 +54,10 @@ impl Polyring {
                 cx.send(record.peer, news);
                 return false;
             }
-            // One observer is not enough, but above my own ring: there I observe nobody myself, and
-            // nothing else would ever tell me.
-            let is_above = id == self.above.id && self.is_neighbour(from);
-            let is_enough = count >= 2 || few || is_above || self.heal.suspects(record.peer);
+            // One observer is not enough, but where I do not observe the peer myself: nothing else
+            // would ever tell me.
+            let is_hearsay = !self.links.is_wanted(record.peer) && self.is_neighbour(from);
+            let is_enough = count >= 2 || few || is_hearsay || self.heal.suspects(record.peer);
             if record.peer != cx.me() && !is_enough {
                 return false;
             }
@@ -65,14 +65,21 @@ impl Polyring {
         let Some(seat) = record.seat.filter(|seat| seat.ring == id) else {
             return true;
         };
-        let is_proven = match &record.proof {
+        let is_vouched = from != record.peer && self.is_neighbour(from);
+        let (is_sound, is_known) = match &record.proof {
             Proof::Grant(grant) => {
-                let founder = ring.position(seat.position).map(|it| &it.grant);
-                grant.peer == record.peer
+                let is_founder = ring.position(seat.position).map(|it| &it.grant) == Some(grant);
+                let is_sound = grant.peer == record.peer
                     && grant.seat == seat
                     && grant.coordinate <= MAX_COORDINATE
-                    && (founder == Some(grant) || grant.is_signed(cx.host()))
-                    && self.may_grant(ring, from, grant.by)
+                    && (is_founder || grant.is_signed(cx.host()));
+                let is_known = is_founder
+                    || if grant.founds(cx.host()) {
+                        self.may_grant(ring, grant.by)
+                    } else {
+                        self.may_seat(ring, grant)
+                    };
+                (is_sound, is_known)
             }
             Proof::Takeover(takeover) => {
                 let words = vote_words(cx.host(), seat.position, &cx.id(record.peer));
@@ -80,29 +87,26 @@ impl Polyring {
                     cx.host().verify(&cx.id(*voter), &words, signature)
                 };
                 let count = takeover.votes.len();
-                takeover.seat == seat
+                let is_sound = takeover.seat == seat
                     && (1..=MAX_VOTES).contains(&count)
-                    && takeover.votes.iter().all(is_cast)
-                    && ring.position(seat.position).is_some()
+                    && takeover.votes.iter().all(is_cast);
+                (is_sound, ring.position(seat.position).is_some())
             }
-            Proof::None => false,
+            Proof::None => (false, false),
         };
-        if !is_proven {
+        if !is_sound {
             cx.fault("a record whose right to its position is not proven");
         }
-        is_proven
+        // Whose granter is not known here may be known to a neighbour, who says so later.
+        is_sound && (is_known || is_vouched)
     }
 
     /// Whether this keeper may have granted a position of the ring: a member (living or not) of its
     /// parent position, or one that was promoted out of the ring. In the center, any member known.
-    /// What lies above my own ring, my neighbours have verified.
-    fn may_grant(&self, ring: &Ring, from: Peer, keeper: Option<Peer>) -> bool {
+    fn may_grant(&self, ring: &Ring, keeper: Option<Peer>) -> bool {
         let Some(keeper) = keeper else {
             return ring.id == PositionId::CENTER;
         };
-        if ring.id == self.above.id && self.is_neighbour(from) {
-            return true;
-        }
         let from_here = ring.record(keeper);
         if ring.id == PositionId::CENTER {
             return from_here.is_some();
@@ -116,6 +120,15 @@ impl Polyring {
             .record(keeper)
             .is_some_and(|record| record.seat.is_none_or(held_it))
             || from_here.is_some_and(|record| !record.lives_in(ring.id))
+    }
+
+    /// Whether the signer of this seat was a member of its position.
+    fn may_seat(&self, ring: &Ring, grant: &Grant) -> bool {
+        let member = grant.by.and_then(|by| ring.record(by));
+        member.is_some_and(|record| {
+            let held_it = |seat: Seat| seat.position == grant.seat.position || seat.ring != ring.id;
+            record.seat.is_none_or(held_it)
+        })
     }
 
     pub(super) fn admit_position(
@@ -134,10 +147,12 @@ impl Polyring {
         // What is held already was verified when it came.
         let is_held = |part: &dyn Fn(&Position) -> bool| mine.is_some_and(part);
         let is_signed = is_sound(&position, id)
-            && (is_held(&|mine| mine.grant == position.grant) || position.grant.is_signed(host))
+            && (is_held(&|mine| mine.grant == position.grant)
+                || (position.grant.is_signed(host) && position.grant.founds(host)))
             && position.label().is_none_or(|label| {
                 is_held(&|mine| mine.label() == Some(label))
-                    || (label.is_signed(host) && self.may_grant(ring, from, Some(label.by)))
+                    || (label.is_signed(host)
+                        && (self.is_neighbour(from) || self.may_grant(ring, Some(label.by))))
             })
             && position.census().is_none_or(|census| {
                 is_held(&|mine| mine.census() == Some(census)) || census.is_signed(host)
@@ -163,13 +178,7 @@ impl Polyring {
             return;
         }
         self.incarnation = self.incarnation.max(told.incarnation) + 1;
-        let record = Member::signed(
-            cx.host(),
-            cx.me(),
-            self.incarnation,
-            Some(seat),
-            record.proof.clone(),
-        );
+        let record = Member::signed(&cx.view, self.incarnation, Some(seat), record.proof.clone());
         self.own.merge_member(cx.host(), record.clone(), cx.now);
         self.record = Some(record.clone());
         let position: Vec<_> = self
@@ -178,7 +187,8 @@ impl Polyring {
             .cloned()
             .into_iter()
             .collect();
-        for peer in self.neighbourhood(cx.me()) {
+        let told: Vec<_> = self.links.wanted().map(|link| link.peer).collect();
+        for peer in told {
             self.send_records(cx, peer, seat.ring, vec![record.clone()], position.clone());
         }
     }

@@ -47,7 +47,7 @@ impl Default for Config {
             ring_size: 32,
             policy: Policy::Balanced,
             order: Order::Inward,
-            cluster: 1,
+            cluster: 3,
             without: None,
         }
     }

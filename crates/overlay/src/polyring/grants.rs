@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 use ringweave_ids::{Peer, Signature, Time};
 
 use super::{
-    Cx, Grant, Heading, Message, Offer, Policy, Polyring, Position, PositionId, Ring, Seat, Walk,
+    Cx, Grant, Heading, Message, Offer, Policy, Polyring, Position, PositionId, Ring, Roster, Seat,
+    Walk,
     join::CANDIDATES,
     message::MAX_RECORDS,
     ring::{head, mix},
@@ -52,6 +53,8 @@ struct Descent {
 struct Reserved {
     grant: Arc<Grant>,
     until: Time,
+    /// Whether it is a seat in a position that exists.
+    is_seat: bool,
 }
 
 /// What a ring's keeper decides about a newcomer.
@@ -73,6 +76,15 @@ impl Grants {
         self.reserved.retain(|reserved| reserved.until > now);
         self.descents
             .retain(|descent| now.since(descent.sent) <= EXPECTED);
+    }
+
+    fn hold(&mut self, grant: Arc<Grant>, now: Time, is_seat: bool) {
+        let until = now + RESERVED;
+        self.reserved.push(Reserved {
+            grant,
+            until,
+            is_seat,
+        });
     }
 
     /// Shows every handle that a reserved place or a waiting search names.
@@ -114,9 +126,29 @@ impl Grants {
         }
     }
 
+    /// The new positions of a ring that are granted and not taken yet.
     pub(super) fn held<'a>(&'a self, ring: &'a Ring, now: Time) -> impl Iterator<Item = &'a Grant> {
+        self.reserved(ring, now, false)
+    }
+
+    /// The seats of my position that are granted and not taken yet.
+    pub(super) fn held_seats<'a>(
+        &'a self,
+        own: &'a Ring,
+        now: Time,
+    ) -> impl Iterator<Item = &'a Grant> {
+        self.reserved(own, now, true)
+    }
+
+    fn reserved<'a>(
+        &'a self,
+        ring: &'a Ring,
+        now: Time,
+        is_seat: bool,
+    ) -> impl Iterator<Item = &'a Grant> {
         let waits = move |reserved: &&Reserved| {
             reserved.until > now
+                && reserved.is_seat == is_seat
                 && reserved.grant.seat.ring == ring.id
                 && ring
                     .living_record(reserved.grant.peer)
@@ -165,6 +197,14 @@ impl Polyring {
     /// As the keeper of the own (center) ring or of the ring below: where does the newcomer go?
     fn decide(&mut self, cx: &mut Cx<'_>, walk: Walk, is_own: bool) {
         let ring = if is_own { &self.own } else { &self.below };
+        if !is_own {
+            let mut seats = self.grants.held_seats(&self.own, cx.now);
+            if let Some(grant) = seats.find(|grant| grant.peer == walk.joiner).cloned() {
+                let offer = self.seat_offer(walk.nonce, Arc::new(grant));
+                cx.send(walk.joiner, Message::Offer(Box::new(offer)));
+                return;
+            }
+        }
         let held = self
             .grants
             .held(ring, cx.now)
@@ -173,6 +213,10 @@ impl Polyring {
         if let Some(grant) = held {
             let grant = Arc::new(grant);
             self.offer(cx, &walk, grant, is_own);
+            return;
+        }
+        if !is_own && self.has_seat_for(cx, &walk) {
+            self.reserve_seat(cx, &walk);
             return;
         }
         match self.choose(cx, &walk, is_own) {
@@ -318,11 +362,20 @@ impl Polyring {
         let Some(grant) = grant.sign(cx.host()) else {
             return;
         };
-        self.grants.reserved.push(Reserved {
-            grant: grant.clone(),
-            until: cx.now + RESERVED,
-        });
+        self.grants.hold(grant.clone(), cx.now, false);
         self.offer(cx, walk, grant, is_own);
+    }
+
+    fn reserve_seat(&mut self, cx: &mut Cx<'_>, walk: &Walk) {
+        self.grants.sweep(cx.now);
+        if self.grants.reserved.len() >= MAX_RESERVED {
+            return;
+        }
+        if let Some(grant) = self.seat_grant(cx, walk.joiner) {
+            self.grants.hold(grant.clone(), cx.now, true);
+            let offer = self.seat_offer(walk.nonce, grant);
+            cx.send(walk.joiner, Message::Offer(Box::new(offer)));
+        }
     }
 
     fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
@@ -331,17 +384,13 @@ impl Polyring {
         } else {
             (&self.below, &self.own, self.guid.clone())
         };
-        let members = |ring: &Ring| ring.living().take(MAX_RECORDS).cloned().collect();
-        let positions = |ring: &Ring| ring.staffed().take(MAX_RECORDS).cloned().collect();
         let offer = Offer {
             nonce: walk.nonce,
             grant,
             prefix,
-            members: members(ring),
-            positions: positions(ring),
-            above_members: members(above),
-            above_positions: positions(above),
-            above: above.id,
+            own: Roster::of(ring),
+            above: (ring.id != PositionId::CENTER).then(|| Roster::of(above)),
+            below: None,
         };
         cx.send(walk.joiner, Message::Offer(Box::new(offer)));
     }

@@ -8,8 +8,9 @@ use ringweave_ids::{Peer, Signature, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Accusation, Cx, Member, Message, Polyring, Timer, has_passed,
+    Accusation, Cx, Member, Message, Polyring, PositionId, Rule, Timer, has_passed,
     record::{MAX_ACCUSERS, accusation_words},
+    table::{Link, Rank, Table},
     takeover::Election,
 };
 use crate::{Loss, Output};
@@ -29,6 +30,12 @@ const ALONE: Duration = Duration::from_secs(15);
 /// A peer that only others hear is dialled again after 1 s, twice as late each time, up to this.
 const REDIAL_LAST: Duration = Duration::from_secs(32);
 
+/// Losses within this span count together.
+const SPLIT_WINDOW: Duration = Duration::from_secs(10);
+
+/// A split is thought possible for this long.
+const SPLIT_MEMORY: Duration = Duration::from_secs(300);
+
 /// Questions about suspects under way at once, for others.
 const MAX_WITNESSED: usize = 256;
 
@@ -40,6 +47,16 @@ pub(super) struct Healing {
     next_number: u64,
     pub(super) election: Option<Box<Election>>,
     pub(super) round: u32,
+    losses: Losses,
+}
+
+/// How many neighbours were lost in the last seconds: many at once may be alive beyond a split.
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    since: Time,
+    count: u16,
+    /// When a fifth of them was gone within the window.
+    split: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -67,8 +84,33 @@ impl Healing {
         self.suspects.retain(|suspect| suspect.peer != peer);
     }
 
+    /// One of so many neighbours was taken for dead.
+    pub(super) fn note_loss(&mut self, now: Time, left: usize) {
+        let losses = &mut self.losses;
+        if has_passed(now, losses.since, SPLIT_WINDOW) {
+            (losses.since, losses.count) = (now, 0);
+        }
+        losses.count = losses.count.saturating_add(1);
+        let count = usize::from(losses.count);
+        if count >= 2 && count * 5 >= left + count {
+            losses.split = Some(now);
+        }
+    }
+
+    /// Whether so many vanished together that the network may have split.
+    pub(super) fn is_split_likely(&self, now: Time) -> bool {
+        let split = self.losses.split;
+        split.is_some_and(|split| !has_passed(now, split, SPLIT_MEMORY))
+    }
+
     pub(super) fn suspects(&self, peer: Peer) -> bool {
         self.suspects.iter().any(|suspect| suspect.peer == peer)
+    }
+
+    /// Whether the peer is suspected, and nobody was found who hears it.
+    fn has_lost(&self, peer: Peer) -> bool {
+        let mut suspects = self.suspects.iter();
+        suspects.any(|suspect| suspect.peer == peer && suspect.redial.is_none())
     }
 
     /// Shows every handle that a suspicion, a question about one, or the election names.
@@ -141,6 +183,9 @@ impl Polyring {
             self.reach_out(cx);
         }
         let mut witnesses = self.common_neighbours(peer, cx.me());
+        if cx.config().without == Some(Rule::Suspicion) {
+            witnesses.clear();
+        }
         cx.random.shuffle(&mut witnesses, WITNESSES);
         witnesses.truncate(WITNESSES);
         for witness in &witnesses {
@@ -174,22 +219,38 @@ impl Polyring {
 
     /// Connected neighbours that are linked to the peer as well, where all is well.
     fn common_neighbours(&self, peer: Peer, me: Peer) -> Vec<Peer> {
+        let Table {
+            mine,
+            own,
+            below,
+            parent,
+            ..
+        } = &self.table;
         let mut common = Vec::new();
-        let mut add = |candidate: Peer| {
-            if candidate != me
-                && candidate != peer
-                && self.links.is_up(candidate)
-                && !common.contains(&candidate)
-            {
-                common.push(candidate);
+        let is_child = !self.own.lives(peer) && self.below.lives(peer);
+        let ring = if is_child { below } else { own };
+        let seat = ring.seat_of(peer);
+        let seat = seat.or_else(|| Some((self.own.id, Rank::among(parent, peer)?)));
+        let mut add = |cell: PositionId, members: &[Link]| {
+            for (at, link) in (0..).zip(members) {
+                let of = members.len() as u16;
+                let is_linked = seat.is_none_or(|(position, rank)| {
+                    position == cell || rank.is_paired(Rank { at, of })
+                });
+                let candidate = link.peer;
+                let is_other = candidate != me && candidate != peer;
+                if is_linked && is_other && self.is_up(candidate) && !common.contains(&candidate) {
+                    common.push(candidate);
+                }
             }
         };
-        if !self.own.lives(peer) && self.below.lives(peer) {
-            let mates = self.own.peers_of(self.position_id());
-            self.below.peers().chain(mates).for_each(&mut add);
+        for cell in ring.cells() {
+            add(cell.position, ring.members(cell));
+        }
+        if is_child {
+            add(*mine, own.members_at(*mine));
         } else {
-            let parents = self.above.peers_of(self.own.id);
-            self.own.peers().chain(parents).for_each(&mut add);
+            add(self.own.id, parent);
         }
         common
     }
@@ -210,7 +271,10 @@ impl Polyring {
             return;
         }
         if !self.is_up(suspect) {
-            self.accuse_to(cx, from, suspect, incarnation);
+            // Only who has lost it is a witness: not who never had it, nor who knows that others do.
+            if self.heal.has_lost(suspect) {
+                self.accuse_to(cx, from, suspect, incarnation);
+            }
         } else if self.heal.witnessed.len() < MAX_WITNESSED {
             self.witness(cx, from, suspect, incarnation);
         }
@@ -393,13 +457,17 @@ impl Polyring {
                 ..(**record).clone()
             });
             ring.merge_member(cx.view.host, accused.clone(), cx.now);
-            // The children cannot hear it themselves; the others can.
+            // The children cannot hear it themselves, nor can those of my own position that are not
+            // linked to it; the others can.
+            let mut told = self.mates(cx.me());
             if id == self.own.id && self.is_leader(cx) {
-                for child in self.living_peers(&self.below, cx.me()) {
-                    self.send_records(cx, child, id, vec![accused.clone()], Vec::new());
-                }
+                told.extend(self.below.peers());
+            }
+            for peer in told {
+                self.send_records(cx, peer, id, vec![accused.clone()], Vec::new());
             }
         }
+        self.note_loss(cx.now);
     }
 
     pub(super) fn on_redial(&mut self, cx: &mut Cx<'_>, peer: Peer) {

@@ -7,10 +7,10 @@ use ringweave_ids::{Guid, Peer, Signature, Time};
 
 use super::{
     Cx, Grant, Heading, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId, Proof,
-    Ring, SETTLE, SWEEP, Seat, Timer, Walk,
+    Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
     admit::{MAX_COORDINATE, is_sound},
     grants::branch_at,
-    message::MAX_REFUGES,
+    message::{MAX_RECORDS, MAX_REFUGES},
 };
 use crate::Event;
 
@@ -120,6 +120,7 @@ impl Polyring {
             return;
         };
         self.own = Ring::new(PositionId::CENTER);
+        self.below = Ring::new(seat.position);
         self.above = Ring::new(NOWHERE);
         self.move_in(cx, grant, Guid::center());
     }
@@ -145,6 +146,7 @@ impl Polyring {
             joiner: cx.me(),
             nonce,
             label,
+            is_private: cx.view.profile.is_private,
             level,
             heading,
             hops: 0,
@@ -254,59 +256,52 @@ impl Polyring {
             return;
         }
         let grant = offer.grant;
-        if grant.peer != cx.me() || !grant.is_signed(cx.host()) || grant.coordinate > MAX_COORDINATE
-        {
+        let is_sound = grant.coordinate <= MAX_COORDINATE && offer.own.ring == grant.seat.ring;
+        if grant.peer != cx.me() || !grant.is_signed(cx.host()) || !is_sound {
             cx.fault("an offer that is not mine, or not signed");
             return;
         }
-        self.own = Ring::new(grant.seat.ring);
-        self.above = Ring::new(if grant.seat.ring == PositionId::CENTER {
-            NOWHERE
-        } else {
-            offer.above
-        });
         // The first rosters come from the keeper that granted the place: who grants is trusted with
         // telling who else is there. Every record is still signed by its peer.
-        self.own
-            .reserve(offer.members.len() + 1, offer.positions.len() + 1);
-        for record in offer
-            .members
-            .into_iter()
-            .filter(|record| record.lives_in(grant.seat.ring))
-        {
-            if record.peer != cx.me() && record.is_signed(cx.host()) {
-                self.own.merge_member(cx.host(), record, cx.now);
-            }
-        }
-        for position in offer
+        let is_known = offer
+            .own
             .positions
-            .into_iter()
-            .filter(|position| is_sound(position, grant.seat.ring))
-        {
-            self.own.merge_position(position, cx.now);
+            .iter()
+            .any(|it| it.id() == grant.seat.position);
+        if !is_known && !grant.founds(cx.host()) {
+            cx.fault("an offer of a seat in a position that is not there");
+            return;
         }
-        if self.above.id != NOWHERE {
-            let above = self.above.id;
-            let (members, positions) = (&offer.above_members, &offer.above_positions);
-            self.above.reserve(members.len(), positions.len());
-            for record in offer
-                .above_members
-                .into_iter()
-                .filter(|record| record.lives_in(above))
-            {
-                if record.is_signed(cx.host()) {
-                    self.above.merge_member(cx.host(), record, cx.now);
-                }
-            }
-            for position in offer
-                .above_positions
-                .into_iter()
-                .filter(|position| is_sound(position, above))
-            {
-                self.above.merge_position(position, cx.now);
-            }
+        self.own = Ring::new(offer.own.ring);
+        self.below = Ring::new(grant.seat.position);
+        self.above = Ring::new(offer.above.as_ref().map_or(NOWHERE, |above| above.ring));
+        let below = offer
+            .below
+            .filter(|below| below.ring == grant.seat.position);
+        let rosters = [Some(offer.own), offer.above, below];
+        for roster in rosters.into_iter().flatten() {
+            self.take_roster(cx, roster);
         }
         self.move_in(cx, grant, offer.prefix);
+    }
+
+    /// Takes a roster from one who is trusted with it.
+    pub(super) fn take_roster(&mut self, cx: &mut Cx<'_>, roster: Roster) {
+        let (id, me) = (roster.ring, cx.me());
+        let Some(ring) = self.ring_mut(id) else {
+            return;
+        };
+        ring.reserve(roster.members.len() + 1, roster.positions.len() + 1);
+        let members = roster.members.into_iter().take(MAX_RECORDS);
+        for record in members.filter(|record| record.peer != me && record.lives_in(id)) {
+            if record.is_signed(cx.host()) {
+                ring.merge_member(cx.host(), record, cx.now);
+            }
+        }
+        let positions = roster.positions.into_iter().take(MAX_RECORDS);
+        for position in positions.filter(|position| is_sound(position, id)) {
+            ring.merge_position(position, cx.now);
+        }
     }
 
     fn move_in(&mut self, cx: &mut Cx<'_>, grant: Arc<Grant>, prefix: Guid) {
@@ -315,9 +310,10 @@ impl Polyring {
         self.phase = Phase::Settling;
         self.prefix = prefix;
         let seat = grant.seat;
-        self.own
-            .merge_position(Position::new(grant.clone(), None, None), cx.now);
-        self.below = Ring::new(seat.position);
+        if self.own.position(seat.position).is_none() {
+            self.own
+                .merge_position(Position::new(grant.clone(), None, None), cx.now);
+        }
         self.occupy(cx, seat, Proof::Grant(grant));
         cx.after(SETTLE, Timer::Ready);
         self.arm_beat(cx);

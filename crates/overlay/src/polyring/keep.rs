@@ -27,10 +27,10 @@ impl Polyring {
         let (Some(seat), true) = (self.seat(), self.phase == Phase::Placed) else {
             return;
         };
-        if self.table.has_mates && !self.is_leader(cx) {
+        if self.has_mates() && !self.is_leader(cx) {
             return;
         }
-        let mates = self.table.own.members_at(seat.position).len().max(1) as u32;
+        let mates = u32::from(self.table.rank.of);
         let population = self
             .below
             .staffed()

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     record::{Grant, Member, Position, PositionId, Visit},
-    ring::Version,
+    ring::{Ring, Version},
 };
 
 /// Records in one message; more follow by repair.
@@ -31,6 +31,8 @@ pub enum Message {
     },
     /// To a newcomer: this place is yours if you take it within 4 s.
     Offer(Box<Offer>),
+    /// To a child: become a member of your parent position.
+    Promote(Box<Offer>),
     /// On connecting and now and then: who I am and what I hold.
     Hello(Box<Hello>),
     /// My roster of a ring, in short: tell me what I lack.
@@ -104,6 +106,8 @@ pub struct Walk {
     pub nonce: u64,
     /// Where it belongs; empty for anywhere.
     pub label: String,
+    /// Whether others cannot dial it.
+    pub is_private: bool,
     /// How many parts of the label the way outward has used up.
     pub level: u8,
     /// Which way it goes.
@@ -124,22 +128,49 @@ pub enum Heading {
 /// A place, offered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Offer {
-    /// The newcomer's number for its search.
+    /// The newcomer's number for its search; 0 where nobody searched.
     pub nonce: u64,
     /// The place.
     pub grant: Arc<Grant>,
     /// The GUID of the ring's parent position.
     pub prefix: Guid,
-    /// The ring's members, as far as they fit.
+    /// The ring of the place.
+    pub own: Roster,
+    /// The ring of the parent position; none in the center.
+    pub above: Option<Roster>,
+    /// The ring below the place, where there is one.
+    pub below: Option<Roster>,
+}
+
+/// The living part of a ring's roster, as far as it fits into a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Roster {
+    /// Which ring.
+    pub ring: PositionId,
+    /// Its members, at most [`MAX_RECORDS`].
     pub members: Vec<Arc<Member>>,
-    /// The ring's positions, as far as they fit.
+    /// Its positions, at most [`MAX_RECORDS`].
     pub positions: Vec<Position>,
-    /// The ring of the parent position, its members; none in the center.
-    pub above_members: Vec<Arc<Member>>,
-    /// The ring of the parent position, its positions.
-    pub above_positions: Vec<Position>,
-    /// The ring of the parent position.
-    pub above: PositionId,
+}
+
+impl Roster {
+    /// The living part of what is known of a ring.
+    pub(super) fn of(ring: &Ring) -> Self {
+        Self {
+            ring: ring.id,
+            members: ring.living().take(MAX_RECORDS).cloned().collect(),
+            positions: ring.staffed().take(MAX_RECORDS).cloned().collect(),
+        }
+    }
+
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
+        for member in &mut self.members {
+            Arc::make_mut(member).visit(visit);
+        }
+        for position in &mut self.positions {
+            position.visit(visit);
+        }
+    }
 }
 
 /// Who a peer is and what it holds.
@@ -165,13 +196,11 @@ impl crate::Message for Message {
             | Self::Prefix { refuges: peers, .. } => {
                 peers.iter_mut().for_each(visit);
             }
-            Self::Offer(offer) => {
+            Self::Offer(offer) | Self::Promote(offer) => {
                 Arc::make_mut(&mut offer.grant).visit(visit);
-                for member in offer.members.iter_mut().chain(&mut offer.above_members) {
-                    Arc::make_mut(member).visit(visit);
-                }
-                for position in offer.positions.iter_mut().chain(&mut offer.above_positions) {
-                    position.visit(visit);
+                let others = offer.above.iter_mut().chain(&mut offer.below);
+                for roster in [&mut offer.own].into_iter().chain(others) {
+                    roster.visit(visit);
                 }
             }
             Self::Hello(hello) => {

@@ -9,10 +9,11 @@
 //!
 //! A position has a permanent id; its coordinate is a label on it, and GUIDs are derived. A ring is
 //! known by its parent position's id, so the tree of ids only grows. Each peer keeps three rosters
-//! (its own ring, the ring below its position, the ring above) as state that merges. It does not
-//! fill positions with clusters on purpose yet, but a position may have several members throughout.
+//! (its own ring, the ring below its position, the ring above) as state that merges. A position may
+//! have several members, and one with children should: a cluster.
 
 mod admit;
+mod cluster;
 mod config;
 mod grants;
 mod heal;
@@ -40,7 +41,7 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
 use smallvec::SmallVec;
 
 pub use config::{Config, Order, Policy, PolicyError, Rule};
-pub use message::{Heading, Hello, Message, Offer, Walk};
+pub use message::{Heading, Hello, Message, Offer, Roster, Walk};
 pub use questions::Span;
 pub use record::{
     Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover,
@@ -52,7 +53,7 @@ use self::{
     links::{Links, Role},
     record::Cx,
     ring::Change,
-    table::Table,
+    table::{Rank, Slots, Table},
 };
 use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
@@ -82,6 +83,7 @@ pub struct Polyring {
     heal: heal::Healing,
     sync: sync::Repairs,
     counting: keep::Counting,
+    staffing: cluster::Staffing,
     /// What changed since the last settling, apart from what the rosters say of themselves.
     news: News,
 }
@@ -139,6 +141,8 @@ pub enum Timer {
     Count(u32),
     /// A count of the branch may be published again.
     Census,
+    /// The patience with a thin cluster has run out.
+    Staff,
     /// Forget what has aged.
     Sweep,
 }
@@ -183,6 +187,7 @@ impl Overlay for Polyring {
             heal: heal::Healing::default(),
             sync: sync::Repairs::default(),
             counting: keep::Counting::default(),
+            staffing: cluster::Staffing::default(),
             news: News::default(),
         }
     }
@@ -257,6 +262,7 @@ impl Overlay for Polyring {
             grants,
             heal,
             sync,
+            staffing: _,
             phase: _,
             incarnation: _,
             prefix: _,
@@ -303,12 +309,13 @@ impl Polyring {
             ..Self::new(view)
         };
         peer.record = Some(record);
+        peer.place();
+        peer.derive_tables(view, [Change::Shape; 3]);
         for neighbour in peer.neighbourhood(view.me) {
             peer.links.set_up(neighbour, true);
             peer.links.hold(neighbour);
+            peer.table.set_up(neighbour, true);
         }
-        peer.place();
-        peer.derive_tables(view, [Change::Shape; 3]);
         for ring in [&mut peer.own, &mut peer.below, &mut peer.above] {
             ring.settle();
         }
@@ -327,6 +334,7 @@ impl Polyring {
             Message::Join(walk) => self.on_join(cx, walk),
             Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),
             Message::Offer(offer) => self.on_offer(cx, *offer),
+            Message::Promote(offer) => self.on_promote(cx, from, *offer),
             Message::Hello(hello) => self.on_hello(cx, from, hello),
             Message::Summary { ring, versions } => self.on_summary(cx, from, ring, versions),
             Message::Records {
@@ -377,6 +385,7 @@ impl Polyring {
             Timer::Election(round) => self.on_election(cx, round),
             Timer::Count(round) => self.on_count(cx, round),
             Timer::Census => self.on_census(cx),
+            Timer::Staff => self.staff(cx),
             Timer::Sweep => self.on_sweep(cx),
         }
     }
@@ -384,7 +393,7 @@ impl Polyring {
     /// Takes a place: the rosters stand, the record is written.
     fn occupy(&mut self, cx: &mut Cx<'_>, seat: Seat, proof: Proof) {
         self.incarnation += 1;
-        let record = Member::signed(cx.host(), cx.me(), self.incarnation, Some(seat), proof);
+        let record = Member::signed(&cx.view, self.incarnation, Some(seat), proof);
         self.own.merge_member(cx.host(), record.clone(), cx.now);
         self.record = Some(record);
         self.news.has_moved = true;
@@ -409,22 +418,21 @@ impl Polyring {
         }
         let is_reshaped = changes.contains(&Change::Shape);
         if is_reshaped {
+            self.derive_tables(&cx.view, changes);
             self.hold_links(cx);
         }
         if news.has_new_prefix || own == Change::Shape {
             self.derive_guid(cx);
-        }
-        if is_reshaped {
-            self.derive_tables(&cx.view, changes);
         }
         if self.relabel(cx) {
             let changes = [self.own.change(), self.below.change(), Change::Nothing];
             self.derive_tables(&cx.view, changes);
         }
         self.watch_parent(cx);
-        let may_lead_anew = news.has_rerouted && self.table.has_mates;
+        let may_lead_anew = news.has_rerouted && self.has_mates();
         if own.max(below) > Change::Nothing || may_lead_anew || news.has_aged {
             self.count(cx);
+            self.staff(cx);
         }
         self.serve_waiting(cx);
         if self.phase == Phase::Settling {
@@ -467,14 +475,46 @@ impl Polyring {
         }
     }
 
-    /// The neighbours: own ring, members of the parent position, child ring. Links know them anew.
+    /// The neighbours: own ring, members of the parent position, child ring; of a cluster those that
+    /// this peer is paired with. Links know them anew.
     fn neighbourhood(&mut self, me: Peer) -> SmallVec<[Peer; 80]> {
-        let siblings = self.own.peers().map(|peer| (peer, Role::Sibling));
-        let parents = self.above.peers_of(self.own.id);
-        let parents = parents.map(|peer| (peer, Role::Parent));
-        let children = self.below.peers().map(|peer| (peer, Role::Child));
-        let neighbours = siblings.chain(parents).chain(children);
+        let Table {
+            mine,
+            rank,
+            own,
+            below,
+            parent,
+        } = &self.table;
+        let of = |slots: &'_ Slots, role| {
+            let partners = slots.cells().iter().flat_map(|cell| {
+                let members = slots.members(cell);
+                let is_mine = cell.position == *mine;
+                let rank = if is_mine { Rank::default() } else { *rank };
+                rank.partners(members)
+            });
+            partners
+                .map(move |link| (link.peer, role))
+                .collect::<SmallVec<[_; 64]>>()
+        };
+        let siblings = of(own, Role::Sibling);
+        let children = of(below, Role::Child);
+        let parents = rank.partners(parent).map(|link| (link.peer, Role::Parent));
+        let neighbours = siblings.into_iter().chain(parents).chain(children);
         self.links.want(neighbours.filter(|(peer, _)| *peer != me))
+    }
+
+    /// Whether other members hold my position, too.
+    fn has_mates(&self) -> bool {
+        self.table.rank.of > 1
+    }
+
+    /// The other members of my position.
+    fn mates(&self, me: Peer) -> SmallVec<[Peer; 4]> {
+        let members = self.table.own.members_at(self.table.mine).iter();
+        members
+            .map(|link| link.peer)
+            .filter(|peer| *peer != me)
+            .collect()
     }
 
     fn derive_guid(&mut self, cx: &mut Cx<'_>) {
@@ -510,7 +550,9 @@ impl Polyring {
         self.table.mine = self.position_id();
         if own == Change::Shape {
             self.table.own.derive(&self.own, view.host, is_up);
-            self.table.has_mates = self.table.own.members_at(self.table.mine).len() > 1;
+            let mates = self.table.own.members_at(self.table.mine);
+            let rank = self.me().and_then(|me| Rank::among(mates, me));
+            self.table.rank = rank.unwrap_or_default();
         }
         if below == Change::Shape {
             self.table.below.derive(&self.below, view.host, is_up);
@@ -545,7 +587,7 @@ impl Polyring {
     fn leave(&mut self, cx: &mut Cx<'_>) {
         if self.record.is_some() {
             self.incarnation += 1;
-            let record = Member::signed(cx.host(), cx.me(), self.incarnation, None, Proof::None);
+            let record = Member::signed(&cx.view, self.incarnation, None, Proof::None);
             let parents = self.above.peers_of(self.own.id);
             let told: Vec<_> = parents
                 .chain(self.living_peers(&self.own, cx.me()))

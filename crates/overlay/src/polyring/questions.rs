@@ -9,7 +9,7 @@ use super::{
     Order, Polyring, PositionId,
     ring::mix,
     route::{Direction, route},
-    table::{Cell, Link, Slots, pick},
+    table::{Cell, Link, Rank, Slots, pick},
 };
 use crate::{Hop, Neighbour, Reach, Target, View};
 
@@ -257,9 +257,12 @@ impl Polyring {
         holds(&self.table.parent).then(|| self.prefix.clone())
     }
 
+    /// Those that this peer is to be linked to: of clusters only its partners.
     pub(super) fn list(&self, found: &mut Vec<Neighbour<Guid>>) {
-        let mut push = |members: &[Link], address: &Guid, role| {
-            for link in members.iter().filter(|link| Some(link.peer) != self.me()) {
+        let rank = self.table.rank;
+        let mut push = |members: &[Link], rank: Rank, address: &Guid, role| {
+            let others = rank.partners(members);
+            for link in others.filter(|link| Some(link.peer) != self.me()) {
                 let (peer, address, linked) = (link.peer, address.clone(), link.is_up);
                 found.push(Neighbour {
                     peer,
@@ -269,18 +272,20 @@ impl Polyring {
                 });
             }
         };
-        push(&self.table.parent, &self.prefix, "parent");
+        push(&self.table.parent, rank, &self.prefix, "parent");
         let (own, below) = (&self.table.own, &self.table.below);
         for cell in own.cells() {
-            let role = if cell.position == self.table.mine {
-                "co-member"
+            let (role, rank) = if cell.position == self.table.mine {
+                ("co-member", Rank::default())
             } else {
-                "sibling"
+                ("sibling", rank)
             };
-            push(own.members(cell), &self.prefix.child(cell.step()), role);
+            let address = self.prefix.child(cell.step());
+            push(own.members(cell), rank, &address, role);
         }
         for cell in below.cells() {
-            push(below.members(cell), &self.guid.child(cell.step()), "child");
+            let address = self.guid.child(cell.step());
+            push(below.members(cell), rank, &address, "child");
         }
     }
 

@@ -1,7 +1,8 @@
 //! What is written down about a ring, each piece signed by who may write it.
 //!
 //! - a [`Member`] record, by the peer itself: which position it holds;
-//! - a [`Grant`], by the ring's keeper: that the position is the peer's, under which coordinate;
+//! - a [`Grant`], by the ring's keeper: that a new position is the peer's, under which coordinate; or
+//!   by a member of a position: that the peer is a member of it, too;
 //! - a [`Label`], by the ring's keeper: another coordinate for a position;
 //! - a [`Census`], by a member of the position: how many peers live at and below it;
 //! - an [`Accusation`], by neighbours: that they no longer hear a peer.
@@ -14,7 +15,7 @@ use ringweave_ids::{Peer, PeerId, Signature};
 use serde::{Deserialize, Serialize};
 
 use super::words::Words;
-use crate::{Host, polyring::Polyring};
+use crate::{Host, View, polyring::Polyring};
 
 /// The permanent id of a position, and of the ring below it. 0 is the center.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub struct Member {
     pub seat: Option<Seat>,
     /// By what right.
     pub proof: Proof,
+    /// Whether others cannot dial it, as far as it knows.
+    pub is_private: bool,
     /// By the peer.
     pub signature: Signature,
     /// Why others take it for dead, at this incarnation.
@@ -81,24 +84,26 @@ pub enum Proof {
     None,
 }
 
-/// A keeper's word that a position is a peer's.
+/// A word that a position is a peer's: by the ring's keeper that founded it for the peer, or by a
+/// member of the position that took the peer in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Whose.
     pub peer: Peer,
     /// Which position of which ring.
     pub seat: Seat,
-    /// Its first coordinate.
+    /// Its coordinate then.
     pub coordinate: u32,
     /// The label of the branch that starts here, as `/eu/dk`; empty for none.
     pub branch: String,
-    /// Larger than in every earlier grant of the ring that the keeper knew: seniority.
+    /// Larger than in every earlier grant of the ring, or seat of the position, that the signer knew:
+    /// seniority.
     pub sequence: u64,
-    /// Drawn by the keeper; it is part of the position's id.
+    /// Drawn by the signer; it is part of the id of the position that the grant founds.
     pub nonce: u64,
-    /// The keeper; nobody for the network's first grant, which the network's key signs.
+    /// The signer; nobody for the network's first grant, which the network's key signs.
     pub by: Option<Peer>,
-    /// By the keeper.
+    /// By the signer.
     pub signature: Signature,
 }
 
@@ -232,27 +237,41 @@ impl Position {
 impl Member {
     /// Writes and signs a record of the machine's own peer.
     pub fn signed(
-        host: &dyn Host,
-        me: Peer,
+        view: &View<'_, Polyring>,
         incarnation: u64,
         seat: Option<Seat>,
         proof: Proof,
     ) -> Arc<Self> {
-        let signature = host.sign(&member_words(host, incarnation, seat, &proof));
-        Arc::new(Self {
-            peer: me,
+        let mut record = Self {
+            peer: view.me,
             incarnation,
             seat,
             proof,
-            signature,
+            is_private: view.profile.is_private,
+            signature: Signature([0; 64]),
             accusation: None,
-        })
+        };
+        record.signature = view.host.sign(&record.words(view.host));
+        Arc::new(record)
     }
 
     /// Whether the peer itself signed it.
     pub fn is_signed(&self, host: &dyn Host) -> bool {
-        let words = member_words(host, self.incarnation, self.seat, &self.proof);
+        let words = self.words(host);
         host.verify(&host.id(self.peer), &words, &self.signature)
+    }
+
+    fn words(&self, host: &dyn Host) -> Words {
+        let claim = match &self.proof {
+            Proof::Grant(grant) => Some(&grant.signature),
+            Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| signature),
+            Proof::None => None,
+        };
+        Words::of("member", host, |words| {
+            words.number(self.incarnation).maybe(self.seat, Words::seat);
+            words.maybe(claim, |words, claim| words.raw(&claim.0));
+            words.number(u64::from(self.is_private));
+        })
     }
 
     /// Its seniority among the members of its position: smaller is older.
@@ -305,15 +324,19 @@ impl Grant {
         Some(Arc::new(self))
     }
 
-    /// Whether its keeper (or the network) signed it, and its position's id was not chosen.
+    /// Whether its signer (or the network) signed it.
     pub fn is_signed(&self, host: &dyn Host) -> bool {
         let words = self.words(host);
+        match self.by {
+            Some(signer) => host.verify(&host.id(signer), &words, &self.signature),
+            None => host.verify_network(&words, &self.signature),
+        }
+    }
+
+    /// Whether it founds its position: the position's id follows from it, so that nobody chooses one.
+    pub fn founds(&self, host: &dyn Host) -> bool {
         let id = PositionId::new(host, self.seat.ring, &host.id(self.peer), self.nonce);
         id == self.seat.position
-            && match self.by {
-                Some(keeper) => host.verify(&host.id(keeper), &words, &self.signature),
-                None => host.verify_network(&words, &self.signature),
-            }
     }
 
     fn words(&self, host: &dyn Host) -> Words {
@@ -379,18 +402,6 @@ pub(super) fn accusation_words(host: &dyn Host, suspect: &PeerId, incarnation: u
 pub(super) fn vote_words(host: &dyn Host, position: PositionId, candidate: &PeerId) -> Words {
     Words::of("takeover", host, |words| {
         words.number(position.0).raw(candidate.as_bytes());
-    })
-}
-
-fn member_words(host: &dyn Host, incarnation: u64, seat: Option<Seat>, proof: &Proof) -> Words {
-    let claim = match proof {
-        Proof::Grant(grant) => Some(&grant.signature),
-        Proof::Takeover(takeover) => takeover.votes.first().map(|(_, signature)| signature),
-        Proof::None => None,
-    };
-    Words::of("member", host, |words| {
-        words.number(incarnation).maybe(seat, Words::seat);
-        words.maybe(claim, |words, claim| words.raw(&claim.0));
     })
 }
 

@@ -176,6 +176,11 @@ impl Ring {
             .is_some_and(|at| self.known[at].gone.is_none())
     }
 
+    /// How many members live in it.
+    pub(super) fn population(&self) -> usize {
+        self.peers().count()
+    }
+
     /// The living members' handles, in the order of [`living`](Self::living).
     pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
         let living = self.known.iter().filter(|known| known.gone.is_none());
@@ -522,6 +527,7 @@ mod tests {
                     incarnation,
                     seat: (position > 0).then(|| seat(position)),
                     proof: Proof::None,
+                    is_private: false,
                     signature: Signature([position as u8; 64]),
                     accusation: is_accused.then(|| Accusation {
                         by: (0..=byte / 2)

@@ -12,6 +12,7 @@ use super::{
     Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Timer, Version,
     links::Role,
     message::{MAX_RECORDS, MAX_REFUGES},
+    table::{Rank, Table},
 };
 
 /// A neighbour that has not connected by itself after this long is dialled.
@@ -322,6 +323,11 @@ impl Polyring {
         members: impl IntoIterator<Item = Arc<Member>>,
         positions: impl IntoIterator<Item = Position>,
     ) {
+        // To be passed on: to the children what is new in their ring above, to the other members of my
+        // position what its sender did not tell them itself.
+        let mates = self.unpaired_mates(cx.me(), from);
+        let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
+        let mut told_positions = Vec::new();
         let mut new_positions = Vec::new();
         for position in positions {
             if let Some(position) = self.admit_position(cx, from, id, position) {
@@ -333,9 +339,13 @@ impl Polyring {
                             || mine.version() != position.version()
                     });
                 let ring = self.ring_mut(id);
-                if ring.is_some_and(|ring| ring.merge_position(position.clone(), cx.now)) && is_new
-                {
-                    new_positions.push(position);
+                if ring.is_some_and(|ring| ring.merge_position(position.clone(), cx.now)) {
+                    if !mates.is_empty() {
+                        told_positions.push(position.clone());
+                    }
+                    if is_new {
+                        new_positions.push(position);
+                    }
                 }
             }
         }
@@ -355,14 +365,34 @@ impl Polyring {
                 {
                     continue;
                 }
+                let lived = self.ring(id).is_some_and(|ring| ring.lives(record.peer));
                 if self
                     .ring_mut(id)
                     .is_some_and(|ring| ring.merge_member(cx.view.host, record.clone(), cx.now))
                 {
                     self.quicken(cx);
+                    if lived && record.accusation.is_some() {
+                        self.note_loss(cx.now);
+                    }
+                    if !mates.is_empty() {
+                        told.push((id, record.clone()));
+                    }
                     if id == self.own.id {
                         new_members.push(record.clone());
                     }
+                }
+            }
+        }
+        for mate in mates {
+            for ring in [self.own.id, self.below.id, self.above.id] {
+                let of_ring = told.iter().filter(|(id, _)| *id == ring);
+                let members: Vec<_> = of_ring.map(|(_, record)| record.clone()).collect();
+                let positions = match ring == id {
+                    true => told_positions.clone(),
+                    false => Vec::new(),
+                };
+                if !(members.is_empty() && positions.is_empty()) {
+                    self.send_records(cx, mate, ring, members, positions);
                 }
             }
         }
@@ -382,6 +412,30 @@ impl Polyring {
                 self.send_records(cx, child, id, new_members.clone(), new_positions.clone());
             }
         }
+    }
+
+    /// The other members of my position that are not paired with this neighbour.
+    fn unpaired_mates(&self, me: Peer, from: Peer) -> SmallVec<[Peer; 4]> {
+        let Table {
+            mine,
+            rank,
+            own,
+            below,
+            parent,
+        } = &self.table;
+        if rank.of == 1 {
+            return SmallVec::new();
+        }
+        let seat = own.seat_of(from).or_else(|| below.seat_of(from));
+        let seat = seat.or_else(|| Some((self.own.id, Rank::among(parent, from)?)));
+        let (at, of) = (0.., rank.of);
+        let mates = at.zip(own.members_at(*mine)).filter(|(at, link)| {
+            let is_paired = seat.is_some_and(|(position, rank)| {
+                position == *mine || rank.is_paired(Rank { at: *at, of })
+            });
+            link.peer != me && !is_paired
+        });
+        mates.map(|(_, link)| link.peer).collect()
     }
 
     pub(super) fn send_records(

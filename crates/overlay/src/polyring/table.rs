@@ -12,8 +12,8 @@ use crate::Host;
 pub(super) struct Table {
     /// This peer's own position.
     pub(super) mine: PositionId,
-    /// Whether other members hold it, too.
-    pub(super) has_mates: bool,
+    /// Its place among the members of its position.
+    pub(super) rank: Rank,
     /// The own ring, this peer's position among it.
     pub(super) own: Slots,
     /// The child ring.
@@ -22,15 +22,27 @@ pub(super) struct Table {
     pub(super) parent: SmallVec<[Link; 2]>,
 }
 
+/// A member's place in its position: the longest granted has 0.
+///
+/// Two neighbouring positions share their connections out by it: a single peer is linked to all
+/// members of the other, two clusters pair their members off (DESIGN.md, decision 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rank {
+    pub(super) at: u16,
+    /// How many members there are; at least 1.
+    pub(super) of: u16,
+}
+
 /// The positions of one ring.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
     /// Coordinate -> index of its cell plus one; 0 for none.
     by_coordinate: Vec<u16>,
+    /// By coordinate; those that lost theirs to another position come last.
     cells: Vec<Cell>,
     /// The members of each position, the longest granted first, position by position.
     links: Vec<Link>,
-    /// Whether the ring gave a coordinate twice; only one of the two positions has a cell.
+    /// Whether the ring gave a coordinate twice: it leads to only one of the two positions.
     pub(super) is_doubled: bool,
 }
 
@@ -52,6 +64,7 @@ struct Home {
     holder: Option<Peer>,
     /// Whether it has more members than the holder.
     has_mates: bool,
+    has_cell: bool,
 }
 
 /// A member and whether a connection to it stands.
@@ -59,6 +72,34 @@ struct Home {
 pub(super) struct Link {
     pub(super) peer: Peer,
     pub(super) is_up: bool,
+}
+
+impl Default for Rank {
+    fn default() -> Self {
+        Self { at: 0, of: 1 }
+    }
+}
+
+impl Rank {
+    /// The place of a peer among these members, if it is one of them.
+    pub(super) fn among(members: &[Link], peer: Peer) -> Option<Self> {
+        let at = members.iter().position(|link| link.peer == peer)?;
+        let (at, of) = (at as u16, members.len() as u16);
+        Some(Self { at, of })
+    }
+
+    /// Whether it is paired with that member of a neighbouring position.
+    pub(super) fn is_paired(self, other: Self) -> bool {
+        let pairs = self.of.min(other.of).max(1);
+        pairs == 1 || self.at % pairs == other.at % pairs
+    }
+
+    /// Those of a neighbouring position's members that it is paired with.
+    pub(super) fn partners(self, members: &[Link]) -> impl Iterator<Item = &Link> {
+        let of = members.len() as u16;
+        let is_partner = move |(at, _): &(u16, &Link)| self.is_paired(Self { at: *at, of });
+        (0..).zip(members).filter(is_partner).map(|(_, link)| link)
+    }
 }
 
 impl Default for PositionId {
@@ -97,6 +138,7 @@ impl Slots {
             coordinate,
             holder: None,
             has_mates: false,
+            has_cell: false,
         };
         let mut homes: SmallVec<[Home; 64]> = ring.labels().map(home).collect();
         for (position, peer) in ring.homes() {
@@ -125,28 +167,39 @@ impl Slots {
         self.cells.clear();
         self.cells.reserve_exact(homes.len());
         self.links.clear();
-        self.links.reserve_exact(homes.len());
-        for slot in self.by_coordinate.iter_mut().filter(|slot| **slot > 0) {
-            let home = &homes[usize::from(*slot) - 1];
-            let first = self.links.len();
-            if home.has_mates {
-                let members = members_of(ring, home.position, host, &is_up);
-                self.links.extend(members);
-            } else if let Some(peer) = home.holder {
-                let is_up = is_up(peer);
-                self.links.push(Link { peer, is_up });
-            }
-            self.cells.push(Cell {
-                position: home.position,
-                coordinate: home.coordinate,
-                first: first as u16,
-                len: (self.links.len() - first) as u16,
-            });
+        self.links.reserve_exact(ring.population().max(homes.len()));
+        let mut by_coordinate = std::mem::take(&mut self.by_coordinate);
+        for slot in by_coordinate.iter_mut().filter(|slot| **slot > 0) {
+            let home = &mut homes[usize::from(*slot) - 1];
+            self.settle(ring, home, host, &is_up);
+            home.has_cell = true;
             *slot = self.cells.len() as u16;
+        }
+        self.by_coordinate = by_coordinate;
+        for home in homes.iter().filter(|home| !home.has_cell) {
+            self.settle(ring, home, host, &is_up);
         }
     }
 
-    /// All positions, by coordinate.
+    /// Gives a position its cell.
+    fn settle(&mut self, ring: &Ring, home: &Home, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
+        let first = self.links.len();
+        if home.has_mates {
+            let members = members_of(ring, home.position, host, is_up);
+            self.links.extend(members);
+        } else if let Some(peer) = home.holder {
+            let is_up = is_up(peer);
+            self.links.push(Link { peer, is_up });
+        }
+        self.cells.push(Cell {
+            position: home.position,
+            coordinate: home.coordinate,
+            first: first as u16,
+            len: (self.links.len() - first) as u16,
+        });
+    }
+
+    /// All positions.
     pub(super) fn cells(&self) -> &[Cell] {
         &self.cells
     }
@@ -156,7 +209,16 @@ impl Slots {
         &self.links[usize::from(cell.first)..][..usize::from(cell.len)]
     }
 
-    /// The members of the position of this id, the longest granted first; none where it has no cell.
+    /// The position of this ring that a peer is a member of, and its place there.
+    pub(super) fn seat_of(&self, peer: Peer) -> Option<(PositionId, Rank)> {
+        let at = self.links.iter().position(|link| link.peer == peer)? as u16;
+        let holds = |cell: &&Cell| (cell.first..cell.first + cell.len).contains(&at);
+        let cell = self.cells.iter().find(holds)?;
+        let (at, of) = (at - cell.first, cell.len);
+        Some((cell.position, Rank { at, of }))
+    }
+
+    /// The members of the position of this id, the longest granted first.
     pub(super) fn members_at(&self, position: PositionId) -> &[Link] {
         let mut cells = self.cells.iter();
         cells

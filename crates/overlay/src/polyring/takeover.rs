@@ -8,9 +8,12 @@ use std::{sync::Arc, time::Duration};
 use ringweave_ids::{Guid, Peer, Signature, Time};
 
 use super::{
-    Cx, Message, NOWHERE, Phase, Polyring, PositionId, Proof, Ring, Seat, Takeover, Timer,
+    Cx, Message, NOWHERE, Phase, Polyring, PositionId, Proof, Ring, Roster, Rule, Seat, Takeover,
+    Timer,
+    cluster::{Staffing, price},
     has_passed,
     record::{MAX_VOTES, vote_words},
+    ring::Change,
 };
 
 use crate::Event;
@@ -53,7 +56,8 @@ impl Polyring {
     /// After every change: starts or ends an election.
     pub(super) fn watch_parent(&mut self, cx: &mut Cx<'_>) {
         let has_parent = self.own.id == PositionId::CENTER || !self.table.parent.is_empty();
-        if has_parent || self.above.id == NOWHERE {
+        let is_off = cx.config().without == Some(Rule::Takeover);
+        if has_parent || is_off || self.above.id == NOWHERE {
             self.heal.election = None;
             return;
         }
@@ -90,14 +94,12 @@ impl Polyring {
         cx.after(wait, Timer::Election(self.heal.round));
     }
 
-    /// My place among the heirs that I hear: childless first, then the longest granted.
+    /// My place among the heirs that I hear: childless first, then those whose position has other
+    /// members, then the longest granted.
     fn heir_rank(&self, cx: &Cx<'_>) -> u32 {
         let key = |record: &Arc<super::Member>| {
-            let position = record
-                .seat
-                .and_then(|seat| self.own.position(seat.position));
-            let has_children = position.is_some_and(|position| position.population() > 1);
-            (has_children, record.sequence(), cx.id(record.peer))
+            let price = price(&self.own, &self.table.own, record);
+            (price, record.sequence(), cx.id(record.peer))
         };
         let is_there =
             |record: &&Arc<super::Member>| record.peer == cx.me() || self.is_up(record.peer);
@@ -254,39 +256,50 @@ impl Polyring {
         else {
             return;
         };
-        let orphans = self.living_peers(&self.below, cx.me());
-        let old = std::mem::replace(
-            &mut self.own,
-            std::mem::replace(&mut self.above, Ring::new(NOWHERE)),
-        );
         let seat = Seat {
-            ring: self.own.id,
-            position: old.id,
+            ring: self.above.id,
+            position: self.own.id,
         };
-        let of_position = self
-            .own
-            .records()
-            .filter(|record| record.seat.is_some_and(|it| it.position == old.id));
-        let sequence = of_position
-            .map(|record| record.sequence())
-            .max()
-            .map_or(0, |last| last.saturating_add(1));
-        self.prefix = self.prefix.parent().unwrap_or_else(Guid::center);
-        self.below = old;
-        self.occupy(
-            cx,
+        let records = self.above.records();
+        let of_position =
+            records.filter(|it| it.seat.is_some_and(|it| it.position == seat.position));
+        let last = of_position.map(|record| record.sequence()).max();
+        let sequence = last.map_or(0, |last| last.saturating_add(1));
+        let takeover = Takeover {
             seat,
-            Proof::Takeover(Arc::new(Takeover {
-                seat,
-                sequence,
-                votes,
-            })),
-        );
+            sequence,
+            votes,
+        };
+        self.rise(cx, seat, Proof::Takeover(Arc::new(takeover)), None);
+        self.staffing = Staffing::taken_over();
+    }
+
+    /// Moves one level inward: what was above is my ring now, and my ring the one below. `above` is
+    /// the ring that lies above then, where somebody told.
+    pub(super) fn rise(
+        &mut self,
+        cx: &mut Cx<'_>,
+        seat: Seat,
+        proof: Proof,
+        above: Option<Roster>,
+    ) {
+        let orphans = self.living_peers(&self.below, cx.me());
+        let above_id = above.as_ref().map_or(NOWHERE, |above| above.ring);
+        let own = std::mem::replace(&mut self.above, Ring::new(above_id));
+        self.below = std::mem::replace(&mut self.own, own);
+        self.prefix = self.prefix.parent().unwrap_or_else(Guid::center);
+        self.heal.election = None;
+        self.staffing = Staffing::default();
+        if let Some(above) = above {
+            self.take_roster(cx, above);
+        }
+        self.occupy(cx, seat, proof);
         // Whoever was promoted out of this ring before me is my parent now.
         let of_parent = |record: &&Arc<super::Member>| {
             record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring)
         };
-        if let Some(parent) = self.own.records().find(of_parent).cloned() {
+        let parent = self.own.records().find(of_parent).cloned();
+        if let Some(parent) = parent.filter(|_| self.above.id == NOWHERE) {
             self.above = Ring::new(parent.seat.map_or(NOWHERE, |it| it.ring));
             self.above.merge_member(cx.host(), parent, cx.now);
         }
@@ -314,6 +327,7 @@ impl Polyring {
         if self.place() && self.phase == Phase::Placed {
             cx.tell(Event::Placed(self.guid.clone()));
         }
+        self.derive_tables(&cx.view, [Change::Shape; 3]);
         // Who moved dials; a place is a place at once, its neighbours connect meanwhile.
         for peer in self.neighbourhood(cx.me()) {
             if self.links.hold(peer) {

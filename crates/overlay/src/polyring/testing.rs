@@ -114,6 +114,7 @@ impl Swarm {
         let profile = Profile {
             label: label.into(),
             incarnation,
+            is_private: false,
         };
         let host = Faker::new(number);
         let view = View {

@@ -1,11 +1,15 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::{prelude::*, strategy::ValueTree as _};
 use ringweave_ids::{Guid, Peer, Random, Signature, Step};
 
 use super::{
     Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
-    Polyring, Position, PositionId, Proof, Seat, Span, Timer, Version, Walk,
+    Polyring, Position, PositionId, Proof, Roster, Seat, Span, Timer, Version, Walk,
     record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
@@ -16,6 +20,14 @@ fn rings_of(ring_size: u16) -> Config {
     Config {
         ring_size,
         ..Config::default()
+    }
+}
+
+/// Rings in which every position has one member.
+fn single_rings_of(ring_size: u16) -> Config {
+    Config {
+        cluster: 1,
+        ..rings_of(ring_size)
     }
 }
 
@@ -31,9 +43,11 @@ fn guids(swarm: &Swarm) -> BTreeMap<u32, Guid> {
         .collect()
 }
 
+/// Positions in each ring.
 fn ring_sizes(swarm: &Swarm) -> BTreeMap<Guid, usize> {
+    let places: BTreeSet<Guid> = guids(swarm).into_values().collect();
     let mut sizes = BTreeMap::new();
-    for guid in guids(swarm).into_values() {
+    for guid in places {
         *sizes
             .entry(guid.parent().expect("a place has a parent"))
             .or_default() += 1;
@@ -98,12 +112,7 @@ fn a_network_that_joins_all_at_once_is_whole() {
 #[test]
 fn balanced_rings_stay_bounded_and_even() {
     let swarm = Swarm::grown(rings_of(4), 60, |_| "");
-    let mut sizes: BTreeMap<Guid, usize> = BTreeMap::new();
-    for guid in guids(&swarm).into_values() {
-        *sizes
-            .entry(guid.parent().expect("a place has a parent"))
-            .or_default() += 1;
-    }
+    let sizes = ring_sizes(&swarm);
     assert!(sizes.values().all(|size| *size <= 4), "{sizes:?}");
 }
 
@@ -120,7 +129,7 @@ fn a_crashed_leaf_is_forgotten() {
 
 #[test]
 fn a_crashed_inner_peer_renumbers_nobody_below_it() {
-    let mut swarm = Swarm::grown(rings_of(4), 60, |_| "");
+    let mut swarm = Swarm::grown(single_rings_of(4), 60, |_| "");
     for victim in [0, 1, 5] {
         let before = guids(&swarm);
         let lost = before[&victim].clone();
@@ -151,6 +160,62 @@ fn a_crashed_inner_peer_renumbers_nobody_below_it() {
         );
     }
     assert_honest(&swarm);
+}
+
+#[test]
+fn positions_with_children_are_held_by_clusters() {
+    let swarm = Swarm::grown(rings_of(4), 60, |_| "");
+    let mut members: BTreeMap<Guid, usize> = BTreeMap::new();
+    for guid in guids(&swarm).into_values() {
+        *members.entry(guid).or_default() += 1;
+    }
+    for guid in members.keys() {
+        let parent = guid.parent().expect("a place has a parent");
+        let children = members
+            .keys()
+            .filter(|it| it.parent().as_ref() == Some(&parent));
+        if parent.depth() > 0 && children.count() > 1 {
+            assert_eq!(
+                members[&parent],
+                3,
+                "{parent} has children\n{}",
+                swarm.picture()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_lost_members_is_filled_and_nobody_below_is_renumbered() {
+    for lost in 1..=3 {
+        let mut swarm = Swarm::grown(rings_of(4), 60, |_| "");
+        let before = guids(&swarm);
+        let place = before[&0].clone();
+        let members = before.iter().filter(|(_, guid)| **guid == place);
+        let victims: Vec<u32> = members.map(|(number, _)| *number).take(lost).collect();
+        assert_eq!(victims.len(), lost);
+        for victim in &victims {
+            swarm.crash(*victim);
+        }
+        let took = heal(&mut swarm);
+        assert!(took < seconds(7), "{lost} lost: {took:?}");
+        // Three of the neighbourhood at once may be a split: that takes more patience.
+        swarm.run(seconds(if lost < 3 { 60 } else { 340 }));
+        assert_whole(&swarm);
+        assert_honest(&swarm);
+        let after = guids(&swarm);
+        let holders = after.values().filter(|guid| **guid == place).count();
+        assert_eq!(holders, 3, "{lost} lost\n{}", swarm.picture());
+        for (number, guid) in &after {
+            let was = &before[number];
+            let is_promoted = guid.depth() < was.depth();
+            assert!(guid == was || is_promoted, "{number}: {was} -> {guid}");
+        }
+        let promoted = after
+            .iter()
+            .filter(|(number, guid)| before[number] != **guid);
+        assert!(promoted.count() <= 2 * lost + 1);
+    }
 }
 
 #[test]
@@ -556,6 +621,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 incarnation,
                 seat,
                 proof,
+                is_private: false,
                 signature,
                 accusation,
             })
@@ -582,6 +648,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 joiner: Peer(joiner),
                 nonce,
                 label: "/eu//dk/".into(),
+                is_private: hops % 2 == 0,
                 level,
                 heading,
                 hops,
@@ -603,17 +670,24 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
             ring.clone()
         )
             .prop_map(|(nonce, grant, prefix, members, positions, above)| {
-                let (above_members, above_positions) = (members.clone(), positions.clone());
-                Message::Offer(Box::new(Offer {
+                let roster = |ring| Roster {
+                    ring,
+                    members: members.clone(),
+                    positions: positions.clone(),
+                };
+                let offer = Box::new(Offer {
                     nonce,
-                    grant,
                     prefix,
-                    members,
-                    positions,
-                    above_members,
-                    above_positions,
-                    above,
-                }))
+                    own: roster(grant.seat.ring),
+                    above: (nonce % 2 == 0).then(|| roster(above)),
+                    below: (nonce % 3 == 0).then(|| roster(grant.seat.position)),
+                    grant,
+                });
+                if nonce % 5 == 0 {
+                    Message::Promote(offer)
+                } else {
+                    Message::Offer(offer)
+                }
             }),
         (
             member,

@@ -38,7 +38,8 @@ A scenario file is TOML: the flags' names with underscores, and [[fault]] for ea
   length = 5
 
 The same settings and seed give the same digest, on any number of threads.
-Exit codes: 0 ok, 1 an invariant was violated, 2 settings or files that make no sense.")]
+Exit codes: 0 ok, 1 an invariant was violated or an expectation missed, 2 settings or files that
+make no sense.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) world: WorldArgs,
@@ -114,6 +115,9 @@ pub(crate) struct WorldArgs {
         help_heading = TROUBLE
     )]
     pub(crate) faults: Vec<String>,
+    /// What the run should come to, or it fails; may be given more than once
+    #[arg(long = "expect", value_name = "FIGURE=BOUND", help_heading = TROUBLE)]
+    pub(crate) expect: Vec<String>,
 }
 
 /// The settings that were given as flags, with their texts.
@@ -156,6 +160,12 @@ const FLAGS: &[Flag] = &[
         "grown: every peer joins through the protocol; built: ready tables",
     ),
     (
+        "networks",
+        "N",
+        WORLD,
+        "Networks of one key that are founded apart, until the fault meet@T",
+    ),
+    (
         "duration",
         "SECONDS",
         WORLD,
@@ -171,7 +181,7 @@ const FLAGS: &[Flag] = &[
         "cluster",
         "N",
         WORLD,
-        "Members of a position with children [default: the topology's own]",
+        "Members of a position with children, 1 to 16 [default: the topology's own]",
     ),
     (
         "policy",
@@ -268,6 +278,12 @@ const FLAGS: &[Flag] = &[
         "Share of pairs whose connections carry nothing in one direction",
     ),
     (
+        "without",
+        "RULE",
+        TROUBLE,
+        "A rule of healing switched off: takeover, merge, suspicion, patience, memory, repair",
+    ),
+    (
         "canary",
         "CANARY",
         TROUBLE,
@@ -359,6 +375,7 @@ mod tests {
                 "slow@5+5:position=[4.2],factor=3".parse().unwrap(),
                 "loss@20+5:share=0.1".parse().unwrap(),
             ],
+            expect: vec!["heal_s=30".parse().unwrap()],
             ..Scenario::default()
         };
         let words = ["ringweave", "sim", "run"].map(str::to_owned);

@@ -18,7 +18,7 @@ use std::{
 };
 
 use ringweave_api::Word;
-use ringweave_sim::{Form, GridRun, Outcome, RunError, Scenario, setting};
+use ringweave_sim::{Expectation, Form, GridRun, Outcome, Report, RunError, Scenario, setting};
 use serde_json::{Map, Value};
 
 pub(crate) use self::cli::SimCommand;
@@ -65,6 +65,15 @@ fn world(args: &WorldArgs) -> Result<Scenario, Problem> {
             .faults
             .push(fault.map_err(|error| Problem::usage(format!("--fault: {error}")))?);
     }
+    for text in &args.expect {
+        let expectation: Expectation = text
+            .parse()
+            .map_err(|error| Problem::usage(format!("--expect: {error}")))?;
+        scenario
+            .expect
+            .retain(|each| each.name() != expectation.name());
+        scenario.expect.push(expectation);
+    }
     Ok(scenario)
 }
 
@@ -96,17 +105,21 @@ fn whole_world(args: &WorldArgs) -> Result<Scenario, Problem> {
     Err(Problem::usage(format!("{place}{error}")))
 }
 
-/// Tells the violations of these runs, each with the command that replays it, on standard error.
+/// Tells what these runs violated and missed, each with the command that replays it, on standard error.
 ///
 /// # Errors
-/// If there is one; an object on standard output has said so.
+/// If there is anything; an object on standard output has said so.
 fn verdict(runs: &[(&Scenario, &Outcome)]) -> Result<(), Problem> {
     let (mut checked, mut violated) = (0, 0);
+    let (mut expected, mut missed) = (0, 0);
     for (scenario, outcome) in runs {
         let invariants = outcome.report.invariants;
+        let misses = scenario.missed(&outcome.report);
         checked += invariants.checked;
         violated += invariants.violated;
-        if invariants.violated == 0 {
+        expected += scenario.expect.len();
+        missed += misses.len();
+        if is_fine(scenario, &outcome.report) {
             continue;
         }
         for violation in outcome.violations.iter().take(MAX_TOLD) {
@@ -116,13 +129,29 @@ fn verdict(runs: &[(&Scenario, &Outcome)]) -> Result<(), Problem> {
         if untold > 0 {
             eprintln!("violated: {untold} more");
         }
+        for miss in misses {
+            eprintln!("missed:   {miss}");
+        }
         eprintln!("replay:   {}", scenario.command());
     }
-    if violated == 0 {
+    let mut said = Vec::new();
+    if violated > 0 {
+        said.push(format!(
+            "{violated} of {checked} checks found an invariant violated"
+        ));
+    }
+    if missed > 0 {
+        said.push(format!("{missed} of {expected} expectations were missed"));
+    }
+    if said.is_empty() {
         return Ok(());
     }
-    let message = format!("{violated} of {checked} checks found an invariant violated");
-    Err(Problem::new(Word::Failed, message).told())
+    Err(Problem::new(Word::Failed, said.join("; ")).told())
+}
+
+/// Whether a run violated no invariant and met what was expected of it.
+fn is_fine(scenario: &Scenario, report: &Report) -> bool {
+    report.invariants.violated == 0 && scenario.missed(report).is_empty()
 }
 
 /// The varied settings of a run as JSON: numbers as numbers, null for what is not set.

@@ -36,6 +36,7 @@ struct Swept {
     ran: usize,
     failed: usize,
     violated: usize,
+    missed: usize,
 }
 
 /// What `--check --json` prints.
@@ -115,13 +116,16 @@ fn sweep(
     let opened = OpenOptions::new().create(true).append(true).open(out);
     let mut file = opened.map_err(cannot)?;
     let missing = results.missing(runs);
-    let is_violated = |report: &Report| report.invariants.violated > 0;
     let mut failed = 0;
-    let mut violated = results
-        .done
-        .values()
-        .filter(|report| is_violated(report))
-        .count();
+    let (mut violated, mut missed) = (0, 0);
+    let mut judge = |run: &GridRun, report: &Report| {
+        violated += usize::from(report.invariants.violated > 0);
+        missed += usize::from(!run.scenario.missed(report).is_empty());
+    };
+    for run in runs {
+        let done = results.done.get(&run.scenario.command());
+        done.iter().for_each(|report| judge(run, report));
+    }
     let bar = progress(is_json, runs.len(), results.done.len());
     let done = spread(
         &missing,
@@ -129,7 +133,7 @@ fn sweep(
         |run| process(run),
         |at, outcome| {
             failed += usize::from(outcome.is_err());
-            violated += usize::from(outcome.as_ref().is_ok_and(is_violated));
+            outcome.iter().for_each(|report| judge(missing[at], report));
             let line = Line::new(missing[at], outcome).text();
             file.write_all(line.as_bytes()).map_err(cannot)?;
             bar.inc(1);
@@ -144,23 +148,22 @@ fn sweep(
         ran: missing.len(),
         failed,
         violated,
+        missed,
     };
+    let bad = format!("{violated} violate invariants, {missed} miss what was expected");
     if is_json {
         print::json(&swept)?;
     } else {
         print::line(format!(
-            "{} runs: {} had a line already, {} ran now, {failed} of them failed; {violated} violate invariants",
+            "{} runs: {} had a line already, {} ran now, {failed} of them failed; {bad}",
             swept.runs, swept.skipped, swept.ran
         ))?;
     }
-    if failed + violated == 0 {
+    if failed + violated + missed == 0 {
         return Ok(());
     }
-    let message = format!(
-        "{failed} of {} runs failed and {violated} violate invariants; see {}",
-        swept.runs,
-        out.display()
-    );
+    let (all, out) = (swept.runs, out.display());
+    let message = format!("{failed} of {all} runs failed, {bad}; see {out}");
     Err(Problem::new(Word::Failed, message).told())
 }
 

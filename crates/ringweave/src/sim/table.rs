@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringweave_sim::Report;
+use ringweave_sim::{Healing, Report};
 
 /// A figure: its topic, its name within the topic, and the figure with its unit.
 type Row = (&'static str, &'static str, String);
@@ -138,6 +138,38 @@ fn rows(report: &Report) -> Vec<Row> {
         ("invariants", "violated", count(report.invariants.violated)),
         ("invariants", "healed", maybe(report.heal_s, seconds)),
     ]);
+    let healing = report.healing;
+    let figure = |of: fn(&Healing) -> Option<f64>| healing.as_ref().and_then(of);
+    let number = |of: fn(&Healing) -> Option<u64>| healing.as_ref().and_then(of);
+    rows.extend([
+        (
+            "healing",
+            "routes",
+            maybe(figure(|of| of.routes_s), seconds),
+        ),
+        (
+            "healing",
+            "renumbered",
+            maybe(figure(|of| of.renumbered), percent),
+        ),
+        (
+            "healing",
+            "promoted",
+            maybe(figure(|of| of.promoted), percent),
+        ),
+        ("healing", "moved", maybe(figure(|of| of.moved), percent)),
+        ("healing", "removed", maybe(number(|of| of.removed), count)),
+        (
+            "healing",
+            "handles",
+            maybe(number(|of| of.handles_max), count),
+        ),
+        (
+            "healing",
+            "cluster",
+            maybe(figure(|of| of.cluster_mean), decimal),
+        ),
+    ]);
     rows
 }
 
@@ -204,6 +236,10 @@ fn milliseconds(value: f64) -> String {
     format!("{value:.1} ms")
 }
 
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
 fn per_second(value: f64) -> String {
     format!("{value:.2}/s")
 }
@@ -258,6 +294,7 @@ pub(super) mod tests {
             levels: Vec::new(),
             keys: None,
             heal_s: None,
+            healing: None,
             events: 1_234_567,
             events_per_s: 1e6,
             cpu_s: 1.5,
@@ -277,7 +314,7 @@ pub(super) mod tests {
         ] {
             assert!(table.contains(line), "{line}:\n{table}");
         }
-        assert_eq!(table.lines().count(), 13, "{table}");
+        assert_eq!(table.lines().count(), 14, "{table}");
     }
 
     #[test]

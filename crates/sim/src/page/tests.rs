@@ -49,6 +49,7 @@ fn full(factor: f64, peers: u32) -> Outcome {
                 .collect(),
             keys: None,
             heal_s: Some(4.25),
+            healing: None,
             peak_rss_bytes: Some(300 << 20),
             ..bare(peers).report
         },
@@ -99,6 +100,7 @@ fn bare(peers: u32) -> Outcome {
             levels: Vec::new(),
             keys: None,
             heal_s: None,
+            healing: None,
             events: 1_234_567,
             events_per_s: 812_345.6,
             cpu_s: 2.9,

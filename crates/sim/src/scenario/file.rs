@@ -1,4 +1,5 @@
-//! Scenario files: TOML whose keys are the names of the settings, and tables `[[fault]]`.
+//! Scenario files: TOML whose keys are the names of the settings, tables `[[fault]]`, and one
+//! `[expect]`.
 //!
 //! An unknown key is an error, and every error names the file, the line and the key.
 
@@ -10,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Fault, SETTINGS, Scenario, fault::Part, setting, settings::known};
+use super::{Expectation, Fault, SETTINGS, Scenario, fault::Part, setting, settings::known};
 
 /// What is wrong with a scenario file or a study file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -87,8 +88,12 @@ impl<'a> Source<'a> {
                 scenario.faults = self.faults(value)?;
                 continue;
             }
+            if name == "expect" {
+                scenario.expect = self.expectations(value)?;
+                continue;
+            }
             let names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-            known(name, &[&names[..], &["fault"]].concat())
+            known(name, &[&names[..], &["fault", "expect"]].concat())
                 .map_err(|problem| self.wrong_key(key, problem))?;
             let setting = setting(name).map_err(|error| self.wrong_key(key, error))?;
             let text = self.scalar(name, value)?;
@@ -127,6 +132,23 @@ impl<'a> Source<'a> {
                 .map_or(value.span(), |(_, value)| value.span());
             self.wrong(place, problem)
         })
+    }
+
+    fn expectations(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<Expectation>, ScenarioError> {
+        let table = value.get_ref().as_table().ok_or_else(|| {
+            let problem = "expect: write [expect], and FIGURE = BOUND below it";
+            self.wrong(value.span(), problem.to_owned())
+        })?;
+        let read = |(key, value): &Entry<'_, '_>| {
+            let name = key.get_ref().as_ref();
+            let text = self.scalar(&format!("expect.{name}"), value)?;
+            Expectation::new(name, &text)
+                .map_err(|error| self.wrong(value.span(), format!("expect.{name}: {error}")))
+        };
+        entries(table).iter().map(read).collect()
     }
 
     /// A single value as the text that a flag would take.
@@ -200,12 +222,13 @@ mod tests {
         assert_eq!((scenario.peers, scenario.seed), (2_000, 255));
         assert_eq!(scenario.latency, Latency::Uniform(20.0, 80.0));
         assert!(matches!(scenario.churn, Churn::Weibull { .. }));
-        let slow = FaultKind::Slow(Where::Ring("[]".into()), 3.0, 1.0);
+        let slow = FaultKind::Slow(Where::Ring("[]".into()).into(), 3.0, 1.0);
         assert_eq!(
             scenario.faults,
             [Fault {
                 at: 1.5,
-                kind: slow
+                kind: slow,
+                repeat: None,
             }]
         );
         assert!(scenario.check().is_ok());
@@ -242,8 +265,12 @@ mod tests {
                 "world.toml:1: topology: star is not in this version",
             ),
             (
-                "cluster = 3",
-                "world.toml:1: cluster: 3 is not in this version",
+                "cluster = 17",
+                "world.toml:1: cluster: 17 is not between 1 and 16",
+            ),
+            (
+                "without = \"hope\"",
+                "world.toml:1: without: \"hope\" is no rule of healing; choose one of takeover,",
             ),
             (
                 "payload = 8",
@@ -274,6 +301,15 @@ mod tests {
                 "world.toml:1: fault: there may be several",
             ),
             ("[world]\npeers = 1", "world.toml:1: world: unknown key"),
+            ("expect = 5", "world.toml:1: expect: write [expect]"),
+            (
+                "[expect]\n\nheal = 30",
+                "world.toml:3: expect.heal: unknown key; did you mean heal_s?",
+            ),
+            (
+                "[expect]\nreached = 2",
+                "world.toml:2: expect.reached: 2 is not between 0 and 1",
+            ),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.starts_with(said), "{text:?}: {error}");
@@ -341,6 +377,16 @@ mod tests {
             ("crash = \"0.1@61\"", "crash"),
             ("duration = 1\npartition = \"0.1@2+3\"", "partition"),
             ("[[fault]]\nat = 99\nkind = \"crash\"\nshare = 1", "fault"),
+            (
+                "[[fault]]\nat = 9\nkind = \"crash\"\nshare = 0.1\nrepeat = 3\nevery = 30",
+                "fault",
+            ),
+            ("[[fault]]\nat = 9\nkind = \"meet\"", "fault"),
+            ("networks = 2", "networks"),
+            (
+                "networks = 2\nbootstrap = \"built\"\n[[fault]]\nat = 9\nkind = \"meet\"",
+                "networks",
+            ),
             (
                 "peers = 4_000_000\n[[fault]]\nat = 9\nkind = \"flash_crowd\"\npeers = 1\nlength = 1",
                 "fault",

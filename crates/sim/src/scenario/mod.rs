@@ -5,6 +5,7 @@
 //! says itself as a file ([`Scenario::to_toml`]) or as the command that replays it
 //! ([`Scenario::command`]); both read back as the same scenario.
 
+mod expect;
 mod fault;
 mod file;
 mod grid;
@@ -14,6 +15,7 @@ mod words;
 
 use std::path::PathBuf;
 
+pub use expect::Expectation;
 pub use file::ScenarioError;
 pub use grid::{Axis, Grid, GridRun, MAX_RUNS};
 pub use settings::{Form, SETTINGS, SetError, Setting, setting};
@@ -32,6 +34,8 @@ pub struct Scenario {
     pub threads: Option<u16>,
     /// How the network comes to be.
     pub bootstrap: Bootstrap,
+    /// Networks of one key that are founded apart, 1 to 16, until the fault `meet`.
+    pub networks: u16,
     /// Seconds from T = 0 to the end; load is spread evenly over them.
     pub duration: f64,
     /// How far peers are from each other.
@@ -68,18 +72,38 @@ pub struct Scenario {
     pub order: Order,
     /// Most positions in a ring of a polyring; nothing: the topology's own default.
     pub ring_size: Option<u16>,
-    /// Members of a position with children; nothing: the topology's own default.
+    /// Members of a position with children, 1 to 16; nothing: the topology's own default.
     pub cluster: Option<u16>,
+    /// A rule of healing that all peers do without, to see what it is good for.
+    pub without: Option<Rule>,
     /// Share of peers behind NATs: nobody can dial them.
     pub private: f64,
     /// Share of pairs of peers whose connections carry nothing in one direction.
     pub one_way: f64,
     /// Further faults.
     pub faults: Vec<Fault>,
+    /// What the run should come to; it changes nothing in it.
+    pub expect: Vec<Expectation>,
     /// Whether peers sign with real Ed25519 keys instead of the cheap stand-in.
     pub real_keys: bool,
     /// A fault in the laboratory itself, to prove that its checks bite.
     pub canary: Option<Canary>,
+}
+
+impl Scenario {
+    /// What a report of this scenario should have come to and did not, each in words.
+    pub fn missed(&self, report: &crate::Report) -> Vec<String> {
+        let missed = self.expect.iter().filter_map(|each| each.missed(report));
+        missed.collect()
+    }
+
+    /// Whether peers crash and nothing else goes wrong: then nobody's GUID may change but by promotion.
+    pub(crate) fn has_only_crashes(&self) -> bool {
+        let is_crash = |fault: &Fault| matches!(fault.kind, FaultKind::Crash(..));
+        let has_crash = self.crash.is_some() || !self.faults.is_empty();
+        let is_calm = self.churn == Churn::None && self.partition.is_none() && self.one_way == 0.0;
+        has_crash && is_calm && self.faults.iter().all(is_crash)
+    }
 }
 
 impl Default for Scenario {
@@ -90,6 +114,7 @@ impl Default for Scenario {
             seed: 1,
             threads: None,
             bootstrap: Bootstrap::Grown,
+            networks: 1,
             duration: 60.0,
             latency: Latency::Constant(50.0),
             jitter: 0.0,
@@ -109,9 +134,11 @@ impl Default for Scenario {
             order: Order::Inward,
             ring_size: None,
             cluster: None,
+            without: None,
             private: 0.0,
             one_way: 0.0,
             faults: Vec::new(),
+            expect: Vec::new(),
             real_keys: false,
             canary: None,
         }
@@ -197,6 +224,23 @@ pub enum Order {
     Sideways,
 }
 
+/// A rule of healing that can be switched off: a run that needs it must then fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// `takeover`: the ring below a position that lost all its members takes it over.
+    Takeover,
+    /// `merge`: two center rings that meet become one.
+    Merge,
+    /// `suspicion`: a silent peer is asked about before it is taken for dead.
+    Suspicion,
+    /// `patience`: a thin cluster waits for newcomers before it promotes a child.
+    Patience,
+    /// `memory`: peers that were lost at once are remembered and looked for.
+    Memory,
+    /// `repair`: rosters that differ are compared.
+    Repair,
+}
+
 /// `SHARE@T`: a share of the peers, at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
@@ -224,26 +268,59 @@ pub struct Fault {
     pub at: f64,
     /// What.
     pub kind: FaultKind,
+    /// Whether it comes again.
+    pub repeat: Option<Repeat>,
+}
+
+/// `repeat = 20`, `every = 60`: a fault that comes so many times, this many seconds apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Repeat {
+    /// How often in all, 2 to 10,000.
+    pub times: u32,
+    /// Seconds from one beginning to the next.
+    pub every: f64,
 }
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FaultKind {
     /// `crash`: they vanish without a word.
-    Crash(Where),
-    /// `freeze`: they do nothing for `length` seconds, and go on.
-    Freeze(Where, f64),
-    /// `partition`: they are cut off from the others for `length` seconds.
-    Partition(Where, f64),
+    Crash(Whom),
+    /// `freeze`: they do nothing for `length` seconds, and go on with the state they had.
+    Freeze(Whom, f64),
+    /// `partition`: the network is in parts for `length` seconds. Who comes meanwhile is in the part
+    /// of the peers it comes through.
+    Partition(Parting, f64),
     /// `loss`: this share of packets is lost for `length` seconds.
     Loss(f64, f64),
     /// `slow`: the delays of their links are multiplied by `factor` for `length` seconds.
-    Slow(Where, f64, f64),
+    Slow(Whom, f64, f64),
     /// `flash_crowd`: so many more peers join within `length` seconds.
     FlashCrowd(u32, f64),
+    /// `churn`: peers come and go by a law, which is not a trace, for `length` seconds.
+    Churn(Churn, f64),
+    /// `dead_pairs`: this share of all pairs cannot connect for `length` seconds; it is the same pairs
+    /// each time.
+    DeadPairs(f64, f64),
+    /// `flap`: every connection breaks with this probability a second, for `length` seconds.
+    Flap(f64, f64),
+    /// `meet`: one peer of each further network is given the address of one of the first.
+    Meet,
 }
 
 /// Whom a fault befalls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whom {
+    /// Where they are.
+    pub place: Where,
+    /// `spare = 1`: so many positions of a ring or level are spared, drawn at random; of a single
+    /// position, so many members.
+    pub spare: u32,
+    /// `only = 1`: no more of them than this, drawn at random.
+    pub only: Option<u32>,
+}
+
+/// Where the peers are that a fault befalls.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Where {
     /// `share = 0.3`: so many of all, drawn at random.
@@ -252,6 +329,39 @@ pub enum Where {
     Ring(String),
     /// `position = "[4.2]"`: whoever holds this place.
     Position(String),
+    /// `level = "1-2"`: everyone so deep; 1 is the center ring.
+    Level(u32, u32),
+}
+
+/// How a network falls into parts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parting {
+    /// These are cut off from the others.
+    Off(Whom),
+    /// `parts = 3`: so many parts of equal size, drawn at random.
+    Parts(u8),
+    /// `branches = 2`: so many parts; all below one position of the center are in one of them.
+    Branches(u8),
+}
+
+impl From<Where> for Whom {
+    /// All of them.
+    fn from(place: Where) -> Self {
+        let (spare, only) = (0, None);
+        Self { place, spare, only }
+    }
+}
+
+impl Fault {
+    /// The seconds after T = 0 at which it comes.
+    pub(crate) fn moments(&self) -> impl Iterator<Item = f64> + use<> {
+        let Repeat { times, every } = self.repeat.unwrap_or(Repeat {
+            times: 1,
+            every: 0.0,
+        });
+        let first = self.at;
+        (0..times).map(move |time| first + f64::from(time) * every)
+    }
 }
 
 /// A fault in the laboratory itself, to prove that its checks bite: such a run must fail.

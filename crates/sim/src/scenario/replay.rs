@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Form, SETTINGS, Scenario, Setting};
+use super::{Form, SETTINGS, Scenario, Setting, fault::TEXTS};
 
 /// Settings that are always said: a run is known by them.
 const ALWAYS: &[&str] = &["topology", "peers", "seed"];
@@ -21,6 +21,9 @@ impl Scenario {
         }
         for fault in &self.faults {
             words.extend(["--fault".to_owned(), fault.to_string()]);
+        }
+        for expectation in &self.expect {
+            words.extend(["--expect".to_owned(), expectation.to_string()]);
         }
         words
     }
@@ -47,12 +50,17 @@ impl Scenario {
         for fault in &self.faults {
             text.push_str("\n[[fault]]\n");
             for (key, value) in fault.parts() {
-                let form = match key.as_str() {
-                    "kind" | "ring" | "position" => Form::Text,
-                    _ => Form::Number,
-                };
+                let is_text = TEXTS.contains(&key.as_str());
+                let form = if is_text { Form::Text } else { Form::Number };
                 line(&mut text, &key, &value, form);
             }
+        }
+        if !self.expect.is_empty() {
+            text.push_str("\n[expect]\n");
+        }
+        for expectation in &self.expect {
+            let bound = expectation.bound().to_string();
+            line(&mut text, expectation.name(), &bound, Form::Number);
         }
         text
     }
@@ -95,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Canary, Churn, Latency, Policy, Share, Split,
+        Canary, Churn, Latency, Policy, Rule, Share, Split,
         scenario::{fault::tests::faults, setting},
     };
 
@@ -121,6 +129,8 @@ mod tests {
             prop::option::of((0.0..=1.0f64, 0.0..1e3f64)),
             prop::option::of((0.0..=1.0f64, 0.0..1e3f64, 0.0..1e3f64)),
             prop::option::of(Just(Canary::ForgedRoster)),
+            prop::option::of(Just(Rule::Takeover)),
+            prop::option::of(0.0..1e9f64),
             prop::collection::vec(faults(), 0..3),
         );
         (shape, links, events).prop_map(|(shape, links, events)| Scenario {
@@ -139,7 +149,12 @@ mod tests {
                 .1
                 .map(|(share, at, length)| Split { share, at, length }),
             canary: events.2,
-            faults: events.3,
+            without: events.3,
+            expect: Vec::from_iter(events.4.map(|bound| {
+                let text = format!("heal_s={bound}");
+                text.parse().expect("any time may be expected")
+            })),
+            faults: events.5,
             policy: Policy::Nearest,
             churn: Churn::Exponential { mean_s: 7.5 },
             ..Scenario::default()
@@ -155,6 +170,10 @@ mod tests {
                 Some((flag, text)) => (flag, text.to_owned()),
                 None => (flag.as_str(), words.next().unwrap().clone()),
             };
+            if flag == "--expect" {
+                scenario.expect.push(text.parse().unwrap());
+                continue;
+            }
             if flag == "--fault" {
                 scenario.faults.push(text.parse().unwrap());
                 continue;

@@ -7,7 +7,7 @@ use std::{fmt::Display, path::Path, str::FromStr};
 
 use thiserror::Error;
 
-use super::{Churn, Fault, FaultKind, Latency, Scenario, WordError, words::decimal};
+use super::{Bootstrap, Churn, Fault, FaultKind, Latency, Scenario, WordError, words::decimal};
 use crate::RunError;
 
 /// Most peers of a world: four times what the laboratory is built for.
@@ -102,15 +102,37 @@ impl Scenario {
                 let colon = if error.key.is_empty() { "" } else { ": " };
                 wrong("fault", format!("{}{colon}{}", error.key, error.problem))
             })?;
+            let times = fault.repeat.map_or(1, |repeat| repeat.times);
             let crowd = match fault.kind {
-                FaultKind::FlashCrowd(peers, _) => peers,
+                FaultKind::FlashCrowd(peers, _) => peers.saturating_mul(times),
                 _ => 0,
             };
             if self.peers.saturating_add(crowd) > MAX_PEERS {
                 let problem = format!("with this crowd there are more than {MAX_PEERS} peers");
                 return Err(wrong("fault", problem));
             }
-            in_time(fault.at, self.duration).map_err(|problem| wrong("fault", problem))?;
+            let last = fault.moments().last().unwrap_or(fault.at);
+            in_time(last, self.duration).map_err(|problem| wrong("fault", problem))?;
+        }
+        let meets = |fault: &Fault| fault.kind == FaultKind::Meet;
+        match (self.networks > 1, self.faults.iter().any(meets)) {
+            (true, false) => {
+                let problem = "they never meet; add the fault meet@T";
+                return Err(wrong("networks", problem.into()));
+            }
+            (false, true) => {
+                let problem = "meet: there is one network only; set networks to 2";
+                return Err(wrong("fault", problem.into()));
+            }
+            _ => {}
+        }
+        if self.networks > 1 && self.bootstrap == Bootstrap::Built {
+            let problem = "a built network is one; networks apart have to be grown";
+            return Err(wrong("networks", problem.into()));
+        }
+        if u32::from(self.networks) > self.peers {
+            let problem = format!("{} are more than there are peers", self.networks);
+            return Err(wrong("networks", problem));
         }
         if let Some(crash) = self.crash {
             in_time(crash.at, self.duration).map_err(|problem| wrong("crash", problem))?;
@@ -165,6 +187,13 @@ pub const SETTINGS: &[Setting] = &[
         get: |from| Some(from.bootstrap.to_string()),
         set: |into, text, _| parse(text).map(|value| into.bootstrap = value),
         check: |_| Ok(()),
+    },
+    Setting {
+        name: "networks",
+        form: Form::Number,
+        get: |from| Some(from.networks.to_string()),
+        set: |into, text, _| whole(text).map(|value| into.networks = value),
+        check: |of| within(of.networks, 1, 16),
     },
     Setting {
         name: "duration",
@@ -303,7 +332,14 @@ pub const SETTINGS: &[Setting] = &[
         form: Form::Number,
         get: |from| from.cluster.map(|value| value.to_string()),
         set: |into, text, _| option(text, whole).map(|value| into.cluster = value),
-        check: |of| cluster(of.cluster),
+        check: |of| optional(of.cluster, 1, 16),
+    },
+    Setting {
+        name: "without",
+        form: Form::Text,
+        get: |from| from.without.map(|value| value.to_string()),
+        set: |into, text, _| option(text, parse).map(|value| into.without = value),
+        check: |_| Ok(()),
     },
     Setting {
         name: "private",
@@ -378,15 +414,6 @@ fn loss(share: f64) -> Result<(), String> {
     }
 }
 
-fn cluster(size: Option<u16>) -> Result<(), String> {
-    match size {
-        None | Some(1) => Ok(()),
-        Some(size) => Err(format!(
-            "{size} is not in this version; a position has 1 member"
-        )),
-    }
-}
-
 fn befalls(share: f64, at: f64, length: f64) -> Result<(), String> {
     within(share, 0.0, 1.0)?;
     within(at, 0.0, MAX_SECONDS)?;
@@ -415,7 +442,7 @@ fn latency(latency: &Latency) -> Result<(), String> {
     }
 }
 
-fn churn(churn: &Churn) -> Result<(), String> {
+pub(super) fn churn(churn: &Churn) -> Result<(), String> {
     let time = |seconds: f64| within(seconds, 0.001, MAX_SECONDS);
     match churn {
         Churn::None => Ok(()),

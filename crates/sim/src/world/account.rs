@@ -8,6 +8,7 @@ use super::{
     lab::Lab,
     mix,
     play::{Play, Sent, Spread},
+    recovery::Recovery,
     tally::{self, Upkeep},
 };
 use crate::{
@@ -27,6 +28,7 @@ pub(crate) struct Account<'a, O: Lab> {
     pub(crate) threads: u16,
     pub(crate) bootstrap_s: Option<f64>,
     pub(crate) healed_s: Option<f64>,
+    pub(crate) recovery: Recovery,
     pub(crate) play: Play,
     pub(crate) findings: Findings,
     pub(crate) upkeep: Upkeep,
@@ -118,6 +120,7 @@ impl<O: Lab> Account<'_, O> {
                 violated: self.findings.violated,
             },
             heal_s: self.healed_s,
+            healing: self.recovery.healing(&self.world, play.trouble),
             events: sums.events,
             events_per_s: 0.0,
             cpu_s: 0.0,

@@ -75,6 +75,11 @@ impl<O: Lab> Actor<O> {
         self.life
     }
 
+    /// Until when it does nothing; a moment in the past if it does.
+    pub(crate) fn frozen_until(&self) -> u64 {
+        self.frozen.1
+    }
+
     /// Takes the bit of a broadcast back; says whether it came here.
     pub(crate) fn unhear(&mut self, bit: u64) -> bool {
         let was_heard = self.heard & bit != 0;
@@ -175,6 +180,11 @@ impl<O: Lab> Actor<O> {
             }
             Deed::Thaw => self.thaw(common, sink),
             Deed::Cut(number) => self.be_cut(common, number, sink),
+            Deed::Flap(chance) => self.flap(common, chance, sink),
+            Deed::Hear(contacts) => {
+                let contacts = contacts.into_iter().map(Peer).collect();
+                self.input(common, sink, Input::Join(contacts));
+            }
             Deed::Command(ticket, command) => self.command(common, ticket, command, sink),
             Deed::Whisper(from, frame) => {
                 if self.node.is_some() {
@@ -197,6 +207,7 @@ impl<O: Lab> Actor<O> {
             label: common.label(self.me),
             // Milliseconds, and larger in each life whatever the clock says.
             incarnation: now / 1_000 + u64::from(self.life),
+            is_private: common.weather.is_private(self.me),
         };
         Settings {
             config: Arc::clone(&common.config),
@@ -278,14 +289,42 @@ impl<O: Lab> Actor<O> {
             return;
         }
         let beyond = self.links.iter().filter(|link| {
-            let is_beyond = cut.side[link.peer as usize] != cut.side[self.me as usize];
-            link.state == State::Up && is_beyond
+            link.state == State::Up && common.weather.parts(cut, self.me, link.peer)
         });
         for (peer, life) in beyond
             .map(|link| (link.peer, link.life))
             .collect::<Vec<_>>()
         {
             self.later(sink, sink.now + SILENCE, What::Silence(peer, life));
+        }
+    }
+
+    /// Connections break by chance, at both ends; the peer of the smaller number decides.
+    fn flap(&mut self, common: &Common<O>, chance: u64, sink: &mut Sink<'_, O>) {
+        if sink.now < self.frozen.1 {
+            return;
+        }
+        let (me, now) = (self.me, sink.now);
+        let broken = self.links.iter().filter(|link| {
+            let is_mine = link.state == State::Up && link.peer > me;
+            is_mine && common.weather.breaks(me, link.peer, now, chance)
+        });
+        for (to, life, last) in broken
+            .map(|link| (link.peer, link.life, link.at))
+            .collect::<Vec<_>>()
+        {
+            self.number += 1;
+            // What was sent before arrives before.
+            let way = common.weather.way(me, to, self.number, 0, now);
+            sink.push(Event {
+                at: (now + way).max(last),
+                to,
+                from: me,
+                number: self.number,
+                life,
+                what: What::Silence(me, self.life),
+            });
+            self.lose(common, sink, to, Loss::Silent);
         }
     }
 

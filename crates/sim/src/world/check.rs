@@ -132,13 +132,24 @@ impl<'a, O: Lab> Crowd<'a, O> {
         });
     }
 
-    /// Walks over the tables.
+    /// Hops over the tables, no more than the topology allows at rest.
     pub(crate) fn walk(&self, from: u32, to: u32) -> Result<usize, String> {
         let address = |handle| self.node(handle).and_then(Node::address);
-        let (Some(start), Some(end)) = (address(from), address(to)) else {
+        let bound = address(from).zip(address(to));
+        let bound = bound.map_or(0, |(from, to)| O::bound(&self.common.config, from, to));
+        let hops = self.follow(from, to)?;
+        if hops > bound {
+            return Err(format!("{hops} hops where {bound} are the most"));
+        }
+        Ok(hops)
+    }
+
+    /// Hops over the tables, however many.
+    pub(crate) fn follow(&self, from: u32, to: u32) -> Result<usize, String> {
+        let address = |handle| self.node(handle).and_then(Node::address);
+        let (Some(_), Some(end)) = (address(from), address(to)) else {
             return Err("one of them has no place".into());
         };
-        let bound = O::bound(start, end);
         let id = self.common.keys.id(to);
         let mut target = Target::Peer {
             id,
@@ -170,9 +181,6 @@ impl<'a, O: Lab> Crowd<'a, O> {
             if hops > LOOP {
                 return Err("it never ends".into());
             }
-        }
-        if hops > bound {
-            return Err(format!("{hops} hops where {bound} are the most"));
         }
         Ok(hops)
     }

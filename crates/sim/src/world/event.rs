@@ -74,6 +74,10 @@ pub(crate) enum Deed<O: Overlay> {
     Thaw,
     /// The network is cut, as the weather's cut of this number says.
     Cut(usize),
+    /// Each of its connections may break, by a chance in 1/2^32.
+    Flap(u64),
+    /// It is given the addresses of these, wherever it is already.
+    Hear(Vec<u32>),
     /// Its application wants something.
     Command(u64, Command<O::Address>),
     /// It hears this frame from that peer out of nowhere: a canary.

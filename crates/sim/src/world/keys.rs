@@ -16,6 +16,8 @@ use super::mix;
 pub(crate) struct Keys {
     seed: u64,
     count: u32,
+    /// So many of the first peers hold the network's key: each founds a network.
+    founders: u32,
     network: [u8; 32],
     real: Option<Real>,
 }
@@ -34,6 +36,7 @@ impl Keys {
             return Self {
                 seed,
                 count,
+                founders: 1,
                 network,
                 real: None,
             };
@@ -55,6 +58,7 @@ impl Keys {
         Self {
             seed: 0,
             count: peers.len() as u32,
+            founders: 1,
             network: network.verifying_key().to_bytes(),
             real: Some(Real {
                 peers,
@@ -62,6 +66,11 @@ impl Keys {
                 network,
             }),
         }
+    }
+
+    /// The same, with the network's key in the hands of the first `founders` peers.
+    pub(crate) fn founded_by(self, founders: u32) -> Self {
+        Self { founders, ..self }
     }
 
     /// How many peers there are.
@@ -113,8 +122,8 @@ impl Host for Desk<'_> {
     }
 
     fn sign_as_network(&self, bytes: &[u8]) -> Option<Signature> {
-        // The first peer founds the network, so it holds the network's key.
-        (self.me == 0).then(|| match &self.keys.real {
+        // Who founds the network holds its key.
+        (self.me < self.keys.founders).then(|| match &self.keys.real {
             Some(real) => Signature(real.network.sign(bytes).to_bytes()),
             None => sealed(head(&self.keys.network), bytes),
         })

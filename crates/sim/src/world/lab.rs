@@ -2,13 +2,12 @@
 //! hold at rest, and which of its messages a canary may swallow.
 
 use ringweave_ids::Guid;
-use ringweave_overlay::Overlay;
 
-use super::{check::Findings, keys::Keys};
+use super::{check::Findings, keys::Keys, standing::Standing};
 use crate::Scenario;
 
 /// A topology in the laboratory.
-pub(crate) trait Lab: Overlay {
+pub(crate) trait Lab: Standing {
     /// Its name.
     const NAME: &'static str;
 
@@ -22,7 +21,7 @@ pub(crate) trait Lab: Overlay {
     fn coordinates(address: &Self::Address) -> Vec<u32>;
 
     /// The most hops between two addresses at rest.
-    fn bound(from: &Self::Address, to: &Self::Address) -> usize;
+    fn bound(config: &Self::Config, from: &Self::Address, to: &Self::Address) -> usize;
 
     /// Whether the address is in the ring below the place, or at the place itself.
     fn is_at(address: &Self::Address, place: &Guid, is_ring: bool) -> bool;

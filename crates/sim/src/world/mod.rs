@@ -21,9 +21,12 @@ mod keys;
 mod lab;
 mod links;
 mod load;
+mod mishap;
 mod play;
 mod polyring;
+mod recovery;
 mod shard;
+mod standing;
 mod story;
 mod tally;
 mod twin;
@@ -260,14 +263,28 @@ impl<O: Lab> World<O> {
 
     /// All checks, on the tables as they are now.
     pub(crate) fn check(&self) -> check::Findings {
-        Crowd::new(&self.common, self.actors().collect()).check(mix(self.common.seed ^ self.now))
+        self.crowd().check(mix(self.common.seed ^ self.now))
+    }
+
+    /// The same, of some networks that are apart: the peer `peer` belongs to `peer % networks`.
+    pub(crate) fn check_apart(&self, networks: u32) -> check::Findings {
+        let mut findings = check::Findings::default();
+        for network in 0..networks {
+            let actors = self.actors().filter(|(peer, _)| peer % networks == network);
+            let crowd = Crowd::new(&self.common, actors.collect());
+            findings.add(crowd.check(mix(self.common.seed ^ self.now)));
+        }
+        findings
+    }
+
+    /// Everyone who is up, seen at once.
+    pub(crate) fn crowd(&self) -> Crowd<'_, O> {
+        Crowd::new(&self.common, self.actors().collect())
     }
 
     /// Hops from one peer to another, over the tables as they are now.
     pub(crate) fn hops(&self, from: u32, to: u32) -> Option<usize> {
-        Crowd::new(&self.common, self.actors().collect())
-            .walk(from, to)
-            .ok()
+        self.crowd().walk(from, to).ok()
     }
 
     /// Puts peers with ready tables into the world.

@@ -1,9 +1,9 @@
 //! What happens in a world after T = 0, second by second: messages, broadcasts, questions, arrivals
-//! and departures, faults. The world stands still while it is planned, so a plan may look at everyone.
+//! and departures, mishaps. The world stands still while it is planned, so a plan may look at everyone.
 
 use std::collections::VecDeque;
 
-use ringweave_ids::{Guid, Random};
+use ringweave_ids::Random;
 use ringweave_node::{Command, Destination, Effort, Query};
 
 use super::{
@@ -11,10 +11,10 @@ use super::{
     event::Deed,
     lab::Lab,
     load::{self, Kind, OPEN},
+    mishap::Mishap,
     tally::Delivery,
-    weather::{Cut, Storm, share},
 };
-use crate::{FaultKind, Pairs, Scenario, Where};
+use crate::{Pairs, Scenario};
 
 /// Within this span a message is delivered or given up: the router's deadline.
 pub(crate) const DEADLINE: u64 = 5_000_000;
@@ -51,18 +51,12 @@ pub(crate) struct Spread {
     pub(crate) expected: u64,
 }
 
-/// Something that goes wrong, by time.
-struct Mishap {
-    at: u64,
-    kind: FaultKind,
-}
-
 /// Everything that is planned and what became of it.
 pub(crate) struct Play {
     /// T = 0 and the end.
     start: u64,
     end: u64,
-    random: Random,
+    pub(super) random: Random,
     pairs: Pairs,
     payload: u32,
     lookups: Pace,
@@ -77,10 +71,13 @@ pub(crate) struct Play {
     pub(crate) spreads: Vec<Spread>,
     open: VecDeque<usize>,
     mishaps: VecDeque<Mishap>,
-    arrivals: VecDeque<(u64, u32)>,
-    departures: VecDeque<(u64, u32)>,
-    /// First of the handles that a flash crowd takes.
-    crowd: u32,
+    pub(super) arrivals: VecDeque<(u64, u32)>,
+    pub(super) departures: VecDeque<(u64, u32)>,
+    /// First of the handles that are left for those who come with a mishap.
+    pub(super) crowd: u32,
+    /// Until when connections break by chance, and how often in a second.
+    pub(super) flaps: Vec<(u64, f64)>,
+    pub(super) networks: u8,
     /// When the last thing that went wrong is over; nothing if nothing did.
     pub(crate) trouble: Option<u64>,
 }
@@ -113,15 +110,15 @@ impl Pace {
 
 impl Play {
     /// A plan from T = 0 at `start`; `lives` are arrivals and departures relative to it, and handles
-    /// from `crowd` on belong to flash crowds.
+    /// from `crowd` on belong to those who come with a mishap.
     pub(crate) fn new(
         scenario: &Scenario,
         start: u64,
         lives: &[crate::Life],
+        mishaps: Vec<Mishap>,
         crowd: u32,
         seed: u64,
     ) -> Self {
-        let micros = |seconds: f64| (seconds * 1e6) as u64;
         let end = start + micros(scenario.duration);
         let moment = |relative: i64| start + relative.max(0) as u64;
         let mut arrivals: Vec<_> = lives
@@ -137,28 +134,6 @@ impl Play {
         departures.retain(|(at, _)| *at < end);
         arrivals.sort_unstable();
         departures.sort_unstable();
-        let crash = scenario
-            .crash
-            .map(|it| (it.at, FaultKind::Crash(Where::Share(it.share))));
-        let partition = scenario.partition;
-        let partition = partition.map(|it| {
-            (
-                it.at,
-                FaultKind::Partition(Where::Share(it.share), it.length),
-            )
-        });
-        let others = scenario
-            .faults
-            .iter()
-            .map(|fault| (fault.at, fault.kind.clone()));
-        let faults = crash.into_iter().chain(partition).chain(others);
-        let mut mishaps: Vec<_> = faults
-            .map(|(at, kind)| Mishap {
-                at: start + micros(at),
-                kind,
-            })
-            .collect();
-        mishaps.sort_by_key(|mishap| mishap.at);
         let has_churn = !(arrivals.is_empty() && departures.is_empty());
         Self {
             start,
@@ -180,13 +155,16 @@ impl Play {
             arrivals: arrivals.into(),
             departures: departures.into(),
             crowd,
+            flaps: Vec::new(),
+            networks: scenario.networks.min(255) as u8,
             trouble: has_churn.then_some(end),
         }
     }
 
     /// When the world should stand still next.
     pub(crate) fn pause(&self, now: u64) -> u64 {
-        let mishap = self.mishaps.front().map_or(u64::MAX, |mishap| mishap.at);
+        let first = self.mishaps.front();
+        let mishap = first.map_or(u64::MAX, |mishap| mishap.moment(self.start));
         (now + SLICE).min(mishap.max(now + 1))
     }
 
@@ -194,6 +172,12 @@ impl Play {
     pub(crate) fn is_over(&self, now: u64) -> bool {
         let is_settled = self.settled == self.sent.len() && self.open.is_empty();
         now >= self.end && is_settled && self.mishaps.is_empty()
+    }
+
+    /// Whether something has gone wrong, or does now.
+    pub(crate) fn strikes(&self, now: u64) -> bool {
+        let is_due = |mishap: &Mishap| mishap.moment(self.start) <= now;
+        self.trouble.is_some() || self.mishaps.front().is_some_and(is_due)
     }
 
     /// Whether nothing more will go wrong.
@@ -208,7 +192,7 @@ impl Play {
         while self
             .mishaps
             .front()
-            .is_some_and(|mishap| mishap.at <= world.now)
+            .is_some_and(|mishap| mishap.moment(self.start) <= world.now)
             && let Some(mishap) = self.mishaps.pop_front()
         {
             self.befall(world, mishap);
@@ -221,11 +205,10 @@ impl Play {
         while self.arrivals.front().is_some_and(|(at, _)| *at < until)
             && let Some((at, who)) = self.arrivals.pop_front()
         {
-            let contacts = (0..CONTACTS)
-                .filter_map(|_| self.anyone(world, None))
-                .collect();
+            let contacts = self.contacts(world, who);
             world.deed(at, who, Deed::Start(contacts));
         }
+        self.flap(world, until);
         let (start, end) = (self.start, self.end);
         while let Some((at, _)) = self.lookups.due(start, end, until) {
             self.look_up(world, at);
@@ -246,9 +229,31 @@ impl Play {
 
     /// A peer that is up and has a place, other than `but`.
     fn anyone<O: Lab>(&mut self, world: &World<O>, but: Option<u32>) -> Option<u32> {
+        self.anyone_who(world, |peer| Some(peer) != but)
+    }
+
+    /// A peer that is up, has a place, and is one of these.
+    pub(super) fn anyone_who<O: Lab>(
+        &mut self,
+        world: &World<O>,
+        is_it: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let count = world.count() as usize;
         let mut draws = (0..TRIES).map(|_| self.random.below(count) as u32);
-        draws.find(|peer| Some(*peer) != but && world.actor(*peer).address().is_some())
+        draws.find(|peer| is_it(*peer) && world.actor(*peer).address().is_some())
+    }
+
+    /// Whom a newcomer is told of: peers of one part, which it then belongs to itself.
+    fn contacts<O: Lab>(&mut self, world: &mut World<O>, who: u32) -> Vec<u32> {
+        let Some(first) = self.anyone(world, None) else {
+            return Vec::new();
+        };
+        let now = world.now;
+        world.common.weather.put_beside(who, first, now);
+        let weather = &world.common.weather;
+        let more = (1..CONTACTS)
+            .filter_map(|_| self.anyone_who(world, |peer| !weather.are_apart(first, peer, now)));
+        [first].into_iter().chain(more).collect()
     }
 
     fn pair<O: Lab>(&mut self, world: &World<O>) -> Option<(u32, u32)> {
@@ -435,108 +440,11 @@ impl Play {
             }
         }
     }
+}
 
-    fn befall<O: Lab>(&mut self, world: &mut World<O>, mishap: Mishap) {
-        let now = world.now;
-        let span = |seconds: f64| (seconds * 1e6) as u64;
-        let mut until = now;
-        match mishap.kind {
-            FaultKind::Crash(whom) => {
-                for peer in self.victims(world, &whom) {
-                    world.deed(now, peer, Deed::Crash);
-                }
-            }
-            FaultKind::Freeze(whom, length) => {
-                until += span(length);
-                for peer in self.victims(world, &whom) {
-                    world.deed(now, peer, Deed::Freeze(until));
-                }
-            }
-            FaultKind::Partition(whom, length) => {
-                until += span(length);
-                let side = self.marked(world, &whom);
-                let number = world.common.weather.cuts.len();
-                world.common.weather.cuts.push(Cut {
-                    from: now,
-                    until,
-                    side,
-                });
-                for peer in 0..world.count() {
-                    if world.actor(peer).node().is_some() {
-                        world.deed(now, peer, Deed::Cut(number));
-                    }
-                }
-            }
-            FaultKind::Loss(lost, length) => {
-                until += span(length);
-                let (loss, slow, factor) = (share(lost), Vec::new(), 1.0);
-                world.common.weather.storms.push(Storm {
-                    from: now,
-                    until,
-                    loss,
-                    slow,
-                    factor,
-                });
-            }
-            FaultKind::Slow(whom, factor, length) => {
-                until += span(length);
-                let (loss, slow) = (0, self.marked(world, &whom));
-                world.common.weather.storms.push(Storm {
-                    from: now,
-                    until,
-                    loss,
-                    slow,
-                    factor,
-                });
-            }
-            FaultKind::FlashCrowd(count, length) => {
-                until += span(length);
-                for number in 0..count {
-                    let at = now + span(length) * u64::from(number) / u64::from(count);
-                    self.arrivals.push_back((at, self.crowd));
-                    self.crowd += 1;
-                }
-                self.arrivals.make_contiguous().sort_unstable();
-            }
-        }
-        self.trouble = self.trouble.max(Some(until));
-    }
-
-    /// Whom a fault befalls, among those that are up.
-    fn victims<O: Lab>(&mut self, world: &World<O>, whom: &Where) -> Vec<u32> {
-        let up = world.actors().filter(|(_, actor)| actor.node().is_some());
-        let (place, is_ring) = match whom {
-            Where::Share(of) => {
-                let mut up: Vec<u32> = up.map(|(peer, _)| peer).collect();
-                // The parts of the world list their peers one after the other.
-                up.sort_unstable();
-                let count = (up.len() as f64 * of).round() as usize;
-                self.random.shuffle(&mut up, count);
-                up.truncate(count);
-                return up;
-            }
-            Where::Ring(place) => (place, true),
-            Where::Position(place) => (place, false),
-        };
-        let Ok(place) = place.parse::<Guid>() else {
-            return Vec::new();
-        };
-        let is_at = |address: &O::Address| O::is_at(address, &place, is_ring);
-        let mut there: Vec<u32> = up
-            .filter(|(_, actor)| actor.address().is_some_and(is_at))
-            .map(|(peer, _)| peer)
-            .collect();
-        there.sort_unstable();
-        there
-    }
-
-    fn marked<O: Lab>(&mut self, world: &World<O>, whom: &Where) -> Vec<bool> {
-        let mut marks = vec![false; world.count() as usize];
-        for peer in self.victims(world, whom) {
-            marks[peer as usize] = true;
-        }
-        marks
-    }
+/// Microseconds.
+pub(crate) fn micros(seconds: f64) -> u64 {
+    (seconds * 1e6) as u64
 }
 
 /// Sets the tickets of questions to the directory apart; the rest is whom they are about.

@@ -39,7 +39,8 @@ impl Lab for Polyring {
                 Order::Inward => polyring::Order::Inward,
                 Order::Sideways => polyring::Order::Sideways,
             },
-            ..config
+            cluster: scenario.cluster.map_or(config.cluster, |size| size as u8),
+            without: scenario.without.map(Into::into),
         }
     }
 
@@ -51,9 +52,10 @@ impl Lab for Polyring {
         address.steps().iter().map(|step| step.coordinate).collect()
     }
 
-    fn bound(from: &Guid, to: &Guid) -> usize {
-        // Up to the shared ring, across, and down: 2(d-1)+1 where both are d deep.
-        (from.depth() + to.depth()).saturating_sub(1)
+    fn bound(config: &polyring::Config, from: &Guid, to: &Guid) -> usize {
+        // Up to the shared ring, across, and down: 2(d-1)+1 where both are d deep; one more to the
+        // right member of a cluster.
+        (from.depth() + to.depth()).saturating_sub(1) + usize::from(config.cluster > 1)
     }
 
     fn is_at(address: &Guid, place: &Guid, is_ring: bool) -> bool {
@@ -195,51 +197,95 @@ impl Lab for Polyring {
     }
 }
 
-/// Makes a whole tree: levels filled from the center outward, the last one evenly.
+/// Makes a whole tree: levels filled from the center outward, the last one evenly, and clusters for
+/// the positions that have children.
 struct Builder<'a> {
     keys: &'a Keys,
     config: &'a polyring::Config,
-    /// The parent of each peer; itself in the center.
-    parents: Vec<u32>,
-    coordinates: Vec<u32>,
-    /// First child and how far its siblings are apart, and how many there are.
-    children: Vec<(u32, u32, u32)>,
-    populations: Vec<u32>,
+    profile: Profile,
+    /// By level, from the center outward.
+    places: Vec<Place>,
+    /// The place of each peer.
+    homes: Vec<u32>,
+}
+
+/// A position on the way to being built.
+struct Place {
+    /// The place of its parents; none in the center.
+    parent: Option<u32>,
+    coordinate: u32,
+    /// Who holds it, the longest granted first.
+    members: Vec<u32>,
+    children: Vec<u32>,
+    /// Peers at and below it.
+    population: u32,
+}
+
+/// A position, made: its id, its record, its GUID.
+struct Made {
+    position: Position,
+    guid: Guid,
 }
 
 impl<'a> Builder<'a> {
     fn new(keys: &'a Keys, config: &'a polyring::Config, peers: u32) -> Self {
-        let size = u32::from(config.ring_size);
-        let (mut parents, mut coordinates) = (Vec::new(), Vec::new());
-        let mut children = vec![(0, 1, 0); peers as usize];
-        let (mut start, mut len) = (0, size.min(peers));
-        for peer in 0..len {
-            parents.push(peer);
-            coordinates.push(peer);
-        }
-        while (parents.len() as u32) < peers {
-            let first = start + len;
-            let next = (peers - first).min(len.saturating_mul(size));
-            for number in 0..next {
-                let parent = start + number % len;
-                parents.push(parent);
-                coordinates.push(number / len);
-                let family = &mut children[parent as usize];
-                *family = (start + len + number % len, len, family.2 + 1);
+        let (size, cluster) = (
+            u32::from(config.ring_size),
+            u32::from(config.cluster.max(1)),
+        );
+        let place = |parent, coordinate, peer| Place {
+            parent,
+            coordinate,
+            members: vec![peer],
+            children: Vec::new(),
+            population: 1,
+        };
+        let central = size.min(peers);
+        let mut places: Vec<_> = (0..central).map(|peer| place(None, peer, peer)).collect();
+        let mut level = 0..central;
+        let mut next = central;
+        while next < peers {
+            let left = peers - next;
+            // Each inner position takes its mates, and one child at least.
+            let inner = (left / cluster).clamp(1, level.end - level.start);
+            let mates = (inner * (cluster - 1)).min(left - 1);
+            for mate in 0..mates {
+                places[(level.start + mate % inner) as usize]
+                    .members
+                    .push(next + mate);
             }
-            (start, len) = (first, next);
+            next += mates;
+            let children = (left - mates).min(inner.saturating_mul(size));
+            let first = places.len() as u32;
+            for child in 0..children {
+                let parent = level.start + child % inner;
+                places[parent as usize].children.push(first + child);
+                places.push(place(Some(parent), child / inner, next + child));
+            }
+            next += children;
+            level = first..first + children;
         }
-        let mut populations = vec![1; peers as usize];
-        for peer in (size.min(peers)..peers).rev() {
-            populations[parents[peer as usize] as usize] += populations[peer as usize];
+        let mut homes = vec![0; peers as usize];
+        for at in (0..places.len()).rev() {
+            let below = places[at].children.iter();
+            let below: u32 = below.map(|child| places[*child as usize].population).sum();
+            let members = places[at].members.clone();
+            places[at].population = below + members.len() as u32;
+            for peer in members {
+                homes[peer as usize] = at as u32;
+            }
         }
+        let profile = Profile {
+            label: String::new(),
+            incarnation: 1,
+            is_private: false,
+        };
         Self {
             keys,
             config,
-            parents,
-            coordinates,
-            children,
-            populations,
+            profile,
+            places,
+            homes,
         }
     }
 
@@ -251,119 +297,133 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn is_central(&self, peer: u32) -> bool {
-        self.parents[peer as usize] == peer
-    }
-
-    fn family(&self, peer: u32) -> impl Iterator<Item = u32> + use<> {
-        let (first, step, count) = self.children[peer as usize];
-        (0..count).map(move |number| first + number * step)
-    }
-
     fn build(&self) -> Vec<Polyring> {
-        let count = self.parents.len() as u32;
-        let mut records: Vec<(Arc<Member>, Position)> = Vec::with_capacity(count as usize);
-        let mut guids: Vec<Guid> = Vec::with_capacity(count as usize);
-        for peer in 0..count {
-            let parent = self.parents[peer as usize];
-            let ring = match self.is_central(peer) {
-                true => PositionId::CENTER,
-                false => records[parent as usize].1.id(),
-            };
-            let prefix = match self.is_central(peer) {
-                true => Guid::center(),
-                false => guids[parent as usize].clone(),
-            };
-            let (record, position) = self.record(peer, ring);
+        let mut made: Vec<Made> = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            let parent = place.parent.map(|parent| &made[parent as usize]);
+            let ring = parent.map_or(PositionId::CENTER, |parent| parent.position.id());
+            let prefix = parent.map_or_else(Guid::center, |parent| parent.guid.clone());
+            let position = self.position(place, ring);
             let step = Step {
                 coordinate: position.coordinate(),
                 tag: position.id().tag(),
             };
-            guids.push(prefix.child(step));
-            records.push((record, position));
+            let guid = prefix.child(step);
+            made.push(Made { position, guid });
         }
-        let ring = |id: PositionId, members: &mut dyn Iterator<Item = u32>| {
+        let records: Vec<Arc<Member>> = (0..self.homes.len() as u32)
+            .map(|peer| self.record(peer, &made[self.homes[peer as usize] as usize].position))
+            .collect();
+        let ring = |id: PositionId, places: &mut dyn Iterator<Item = u32>| {
             let mut ring = Ring::new(id);
-            for member in members {
-                let (record, position) = &records[member as usize];
-                ring.merge_position(position.clone(), Time::ZERO);
-                ring.merge_member(&self.desk(0), record.clone(), Time::ZERO);
+            for place in places {
+                ring.merge_position(made[place as usize].position.clone(), Time::ZERO);
+                for member in &self.places[place as usize].members {
+                    let record = records[*member as usize].clone();
+                    ring.merge_member(&self.desk(0), record, Time::ZERO);
+                }
             }
             ring
         };
-        let central = count.min(u32::from(self.config.ring_size));
-        let center = ring(PositionId::CENTER, &mut (0..central));
-        let rings: Vec<Ring> = (0..count)
-            .map(|peer| ring(records[peer as usize].1.id(), &mut self.family(peer)))
+        let is_central = |place: &u32| self.places[*place as usize].parent.is_none();
+        let center = ring(
+            PositionId::CENTER,
+            &mut (0..self.places.len() as u32).take_while(is_central),
+        );
+        let rings: Vec<Ring> = made
+            .iter()
+            .zip(&self.places)
+            .map(|(made, place)| ring(made.position.id(), &mut place.children.iter().copied()))
             .collect();
-        let own = |peer: u32| match self.is_central(peer) {
-            true => center.clone(),
-            false => rings[self.parents[peer as usize] as usize].clone(),
+        let ring_of = |place: u32| match self.places[place as usize].parent {
+            None => center.clone(),
+            Some(parent) => rings[parent as usize].clone(),
         };
-        let above = |peer: u32| match self.is_central(peer) {
-            true => Ring::new(NOWHERE),
-            false => own(self.parents[peer as usize]),
+        let built = |peer: u32| {
+            let home = self.homes[peer as usize];
+            let parent = self.places[home as usize].parent;
+            let desk = self.desk(peer);
+            let above = parent.map_or_else(|| Ring::new(NOWHERE), ring_of);
+            let prefix = made[home as usize].guid.parent().unwrap_or_default();
+            let record = records[peer as usize].clone();
+            let below = rings[home as usize].clone();
+            let view = self.view(peer, &desk);
+            Polyring::built(&view, record, ring_of(home), below, above, prefix)
         };
-        let profile = Profile {
-            label: String::new(),
-            incarnation: 1,
-        };
-        (0..count)
-            .map(|peer| {
-                let desk = self.desk(peer);
-                let (me, host) = (Peer(peer), &desk);
-                let view = View {
-                    config: self.config,
-                    me,
-                    profile: &profile,
-                    host,
-                };
-                let prefix = guids[peer as usize].parent().unwrap_or_default();
-                let record = records[peer as usize].0.clone();
-                let below = rings[peer as usize].clone();
-                Polyring::built(&view, record, own(peer), below, above(peer), prefix)
-            })
-            .collect()
+        (0..self.homes.len() as u32).map(built).collect()
     }
 
-    fn record(&self, peer: u32, ring: PositionId) -> (Arc<Member>, Position) {
-        let keeper = match (peer, self.is_central(peer)) {
+    fn view<'b>(&'b self, peer: u32, desk: &'b Desk<'a>) -> View<'b, Polyring> {
+        View {
+            config: self.config,
+            me: Peer(peer),
+            profile: &self.profile,
+            host: desk,
+        }
+    }
+
+    /// A position, founded by the oldest member of its parent position.
+    fn position(&self, place: &Place, ring: PositionId) -> Position {
+        let founder = place.members[0];
+        let keeper = match (founder, place.parent) {
             (0, _) => None,
-            (_, true) => Some(0),
-            (_, false) => Some(self.parents[peer as usize]),
+            (_, None) => Some(0),
+            (_, Some(parent)) => Some(self.places[parent as usize].members[0]),
         };
-        let nonce = mix(u64::from(peer));
-        let desk = self.desk(peer);
-        let position = PositionId::new(&desk, ring, &self.keys.id(peer), nonce);
+        let id = self.keys.id(founder);
+        let position = PositionId::new(&self.desk(0), ring, &id, mix(u64::from(founder)));
         let seat = Seat { ring, position };
-        let coordinate = self.coordinates[peer as usize];
-        let unsigned = Signature([0; 64]);
-        let grant = Grant {
-            peer: Peer(peer),
-            seat,
-            coordinate,
-            branch: String::new(),
-            sequence: u64::from(coordinate),
-            nonce,
-            by: keeper.map(Peer),
-            signature: unsigned,
-        };
-        let grant = grant
-            .sign(&self.desk(keeper.unwrap_or(0)))
-            .expect("the first peer holds the network's key");
-        let population = self.populations[peer as usize];
+        let grant = self.grant(founder, seat, place.coordinate, keeper, 0);
+        let population = place.population;
         let census = (population > 1).then(|| {
             Census {
                 seat,
                 population,
                 version: 1,
-                by: Peer(peer),
-                signature: unsigned,
+                by: Peer(founder),
+                signature: Signature([0; 64]),
             }
-            .sign(&desk)
+            .sign(&self.desk(founder))
         });
-        let proof = Proof::Grant(grant.clone());
-        let record = Member::signed(&desk, Peer(peer), 1, Some(seat), proof);
-        (record, Position::new(grant, None, census))
+        Position::new(grant, None, census)
+    }
+
+    fn grant(
+        &self,
+        peer: u32,
+        seat: Seat,
+        coordinate: u32,
+        by: Option<u32>,
+        rank: u32,
+    ) -> Arc<Grant> {
+        let grant = Grant {
+            peer: Peer(peer),
+            seat,
+            coordinate,
+            branch: String::new(),
+            sequence: u64::from(coordinate + rank),
+            nonce: mix(u64::from(peer)),
+            by: by.map(Peer),
+            signature: Signature([0; 64]),
+        };
+        grant
+            .sign(&self.desk(by.unwrap_or(0)))
+            .expect("the first peer holds the network's key")
+    }
+
+    fn record(&self, peer: u32, position: &Position) -> Arc<Member> {
+        let members = &self.places[self.homes[peer as usize] as usize].members;
+        let rank = members
+            .iter()
+            .position(|member| *member == peer)
+            .unwrap_or(0) as u32;
+        let seat = position.grant.seat;
+        let grant = match rank {
+            0 => position.grant.clone(),
+            _ => self.grant(peer, seat, position.coordinate(), Some(members[0]), rank),
+        };
+        let desk = self.desk(peer);
+        let view = self.view(peer, &desk);
+        Member::signed(&view, 1, Some(seat), Proof::Grant(grant))
     }
 }

@@ -9,14 +9,15 @@ use super::{
     event::Deed,
     keys::Keys,
     lab::Lab,
+    mishap::Mishap,
     mix,
     play::{DEADLINE, Play, SLICE},
+    recovery::Recovery,
     tally::Upkeep,
-    weather::{Weather, share},
+    weather::{Between, Cut, Weather, share},
 };
 use crate::{
-    Bootstrap, Canary, FaultKind, Lives, Outcome, Policy, Progress, RunError, Scenario, Terrain,
-    measure,
+    Bootstrap, Canary, Lives, Outcome, Policy, Progress, RunError, Scenario, Terrain, measure,
 };
 
 /// Joins a second while the network is small.
@@ -30,6 +31,8 @@ const PATIENCE: u64 = 120_000_000;
 const QUIET: u64 = 20_000_000;
 /// How long invariants may take to hold again after the last fault.
 const HEALING: u64 = 60_000_000;
+/// Peers up to which healing is looked for twice a second; in larger worlds once, as a look costs.
+const WATCHED: u32 = 2_000;
 /// Peers up to which every upkeep frame is weighed; in larger worlds one of 32 is.
 const WEIGHED: u32 = 10_000;
 
@@ -102,24 +105,23 @@ struct Story<'a, O: Lab> {
     scenario: &'a Scenario,
     world: World<O>,
     threads: u16,
-    /// First handle that no life has: those of flash crowds.
+    mishaps: Vec<Mishap>,
+    /// First handle that no life has: those of peers who come with a mishap.
     crowd: u32,
     /// T = 0.
     start: u64,
     play: Option<Play>,
     findings: Findings,
     healed: Option<u64>,
+    recovery: Recovery,
     upkeep: Upkeep,
 }
 
 impl<'a, O: Lab> Story<'a, O> {
     fn new(scenario: &'a Scenario, lives: &Lives) -> Result<Self, RunError> {
-        let joining = scenario.faults.iter().map(|fault| match fault.kind {
-            FaultKind::FlashCrowd(count, _) => count,
-            _ => 0,
-        });
+        let mishaps = Mishap::all(scenario)?;
         // One more, for canaries: a ghost, or a late newcomer.
-        let count = lives.handles + joining.sum::<u32>() + 1;
+        let count = lives.handles + mishaps.iter().map(Mishap::newcomers).sum::<u32>() + 1;
         let seed = scenario.seed;
         let terrain = Terrain::new(&scenario.latency, count, mix(seed ^ 1))?;
         let weather = Weather {
@@ -129,7 +131,8 @@ impl<'a, O: Lab> Story<'a, O> {
             private: share(scenario.private),
             ..Weather::calm(mix(seed ^ 2), terrain)
         };
-        let keys = Keys::drawn(mix(seed ^ 3), count, scenario.real_keys);
+        let keys = Keys::drawn(mix(seed ^ 3), count, scenario.real_keys)
+            .founded_by(u32::from(scenario.networks));
         let common = Common {
             seed: mix(seed ^ 4),
             has_labels: scenario.policy == Policy::Labelled,
@@ -147,11 +150,13 @@ impl<'a, O: Lab> Story<'a, O> {
             scenario,
             world,
             threads,
+            mishaps,
             crowd: lives.handles,
             start: START,
             play: None,
             findings: Findings::default(),
             healed: None,
+            recovery: Recovery::default(),
             upkeep: Upkeep::default(),
         })
     }
@@ -170,7 +175,8 @@ impl<'a, O: Lab> Story<'a, O> {
         let end = self.start + (self.scenario.duration * 1e6) as u64;
         self.world.common.measured = self.start..end;
         if !matches!(self.scenario.canary, Some(Canary::RepairOff)) {
-            self.findings.add(self.world.check());
+            let networks = u32::from(self.scenario.networks);
+            self.findings.add(self.world.check_apart(networks));
         }
     }
 
@@ -179,13 +185,18 @@ impl<'a, O: Lab> Story<'a, O> {
     fn grow(&mut self, count: u32, meter: &mut Meter<'_>) {
         let mut random = ringweave_ids::Random::new(mix(self.scenario.seed ^ 5));
         let mut at = START as f64;
+        let networks = u32::from(self.scenario.networks);
+        if networks > 1 {
+            self.keep_apart(networks);
+        }
         for peer in 0..count {
-            let known = peer as usize / 2;
-            let contacts = match peer {
-                0 => Vec::new(),
-                _ => (0..2)
-                    .map(|_| random.below(known + 1).min(known) as u32)
-                    .collect(),
+            let known = (peer / networks) as usize / 2;
+            let contacts = if peer < networks {
+                Vec::new()
+            } else {
+                let draw = |_| random.below(known + 1).min(known) as u32;
+                let own = |known| known * networks + peer % networks;
+                (0..2).map(draw).map(own).collect()
             };
             self.world.deed(at as u64, peer, Deed::Start(contacts));
             let pace = FIRST_JOINS.max(f64::from(peer) * std::f64::consts::LN_2 / DOUBLING);
@@ -204,6 +215,17 @@ impl<'a, O: Lab> Story<'a, O> {
         self.step(QUIET, None, meter);
     }
 
+    /// Nobody of one network reaches anybody of another, until they meet.
+    fn keep_apart(&mut self, networks: u32) {
+        let peers = 0..self.world.count();
+        let sides = peers.map(|peer| (peer % networks) as u8).collect();
+        self.world.common.weather.cuts.push(Cut {
+            from: 0,
+            until: u64::MAX,
+            between: Between::Sides(sides),
+        });
+    }
+
     fn step(&mut self, span: u64, start: Option<u64>, meter: &mut Meter<'_>) {
         let until = self.world.now + span;
         self.run(until, start, meter);
@@ -218,16 +240,29 @@ impl<'a, O: Lab> Story<'a, O> {
     /// What was planned, until everything is settled.
     fn play(&mut self, lives: &Lives, meter: &mut Meter<'_>) {
         let seed = mix(self.scenario.seed ^ 6);
-        let mut play = Play::new(self.scenario, self.start, &lives.lives, self.crowd, seed);
+        let mishaps = std::mem::take(&mut self.mishaps);
+        let mut play = Play::new(
+            self.scenario,
+            self.start,
+            &lives.lives,
+            mishaps,
+            self.crowd,
+            seed,
+        );
         let end = self.world.common.measured.end;
         let mut is_measured = false;
+        let scenario = self.scenario;
+        let is_rough = scenario.loss + scenario.one_way + scenario.private > 0.0;
         loop {
             let until = play.pause(self.world.now);
+            if is_rough || play.strikes(self.world.now) {
+                self.recovery.begin(&self.world);
+            }
             play.plan(&mut self.world, until);
             if play.is_over(self.world.now) {
                 break;
             }
-            self.run(until, Some(self.start), meter);
+            self.pass(until, &play, meter);
             if !is_measured && self.world.now >= end {
                 is_measured = true;
                 for tally in self.world.tallies() {
@@ -236,16 +271,31 @@ impl<'a, O: Lab> Story<'a, O> {
                     self.upkeep.weighed += tally.upkeep.weighed;
                 }
             }
-            self.watch_healing(&play);
         }
         self.play = Some(play);
     }
 
-    /// Notes when the invariants hold again after the last fault.
+    /// Lets the world go on, and looks at it in between.
+    fn pass(&mut self, until: u64, play: &Play, meter: &mut Meter<'_>) {
+        let is_watched = self.world.count() <= WATCHED;
+        let look = if is_watched { SLICE / 2 } else { SLICE };
+        while self.world.now < until {
+            let next = until.min(self.world.now + look);
+            self.run(next, Some(self.start), meter);
+            self.recovery.survey(&self.world);
+            self.watch_healing(play);
+        }
+    }
+
+    /// Notes when routes are whole and when the invariants hold again after the last fault.
     fn watch_healing(&mut self, play: &Play) {
         let now = self.world.now;
         let is_due = play.trouble.is_some_and(|trouble| now >= trouble) && play.has_no_mishaps();
-        if is_due && self.healed.is_none() && self.world.check().violated == 0 {
+        if !is_due || self.healed.is_some() {
+            return;
+        }
+        self.recovery.try_routes(&self.world);
+        if self.world.check().violated == 0 {
             self.healed = Some(now);
         }
     }
@@ -255,8 +305,7 @@ impl<'a, O: Lab> Story<'a, O> {
         let Some(play) = self.play.take() else { return };
         if let Some(trouble) = play.trouble {
             while self.healed.is_none() && self.world.now < trouble + HEALING {
-                self.step(SLICE, Some(self.start), meter);
-                self.watch_healing(&play);
+                self.pass(self.world.now + SLICE, &play, meter);
             }
         }
         self.play = Some(play);
@@ -290,7 +339,11 @@ impl<'a, O: Lab> Story<'a, O> {
             }
             _ => {}
         }
-        self.findings.add(self.world.check());
+        let mut findings = self.world.check();
+        if self.scenario.has_only_crashes() {
+            self.recovery.check(&self.world, &mut findings);
+        }
+        self.findings.add(findings);
     }
 
     fn report(self) -> Outcome {
@@ -309,6 +362,7 @@ impl<'a, O: Lab> Story<'a, O> {
                 .zip(play.trouble)
                 .map(|(at, since)| at.saturating_sub(since) as f64 / 1e6),
             play,
+            recovery: self.recovery,
             findings: self.findings,
             upkeep: self.upkeep,
         }

@@ -43,11 +43,19 @@ pub(crate) struct Storm {
     pub(crate) factor: f64,
 }
 
-/// A span in which some peers cannot reach the others.
+/// A span in which some peers cannot reach others.
 pub(crate) struct Cut {
     pub(crate) from: u64,
     pub(crate) until: u64,
-    pub(crate) side: Vec<bool>,
+    pub(crate) between: Between,
+}
+
+/// Whom a cut keeps apart.
+pub(crate) enum Between {
+    /// Peers of different parts, by handle; who has none is in part 0.
+    Sides(Vec<u8>),
+    /// This share of all pairs, in 1/2^32: the same pairs in every cut.
+    Pairs(u64),
 }
 
 /// A share as a bound on 32 random bits.
@@ -56,10 +64,13 @@ pub(crate) fn share(of: f64) -> u64 {
 }
 
 impl Cut {
-    fn parts(&self, a: u32, b: u32, now: u64) -> bool {
-        let side = |peer: u32| self.side.get(peer as usize).copied().unwrap_or(false);
-        (self.from..self.until).contains(&now) && side(a) != side(b)
+    fn is_on(&self, now: u64) -> bool {
+        (self.from..self.until).contains(&now)
     }
+}
+
+fn side(sides: &[u8], peer: u32) -> u8 {
+    sides.get(peer as usize).copied().unwrap_or(0)
 }
 
 impl Weather {
@@ -82,18 +93,53 @@ impl Weather {
     /// When the way between two peers is open again, and whether connections break before; nothing
     /// while it is open.
     pub(crate) fn cut(&self, a: u32, b: u32, now: u64) -> Option<(u64, bool)> {
-        let parting = self.cuts.iter().filter(|cut| cut.parts(a, b, now));
+        let parting = self.cuts.iter().filter(|cut| cut.is_on(now));
         parting
+            .filter(|cut| self.parts(cut, a, b))
             .map(|cut| (cut.until, cut.until - cut.from >= SILENCE))
             .max()
     }
 
+    /// Whether a cut keeps two peers apart while it lasts.
+    pub(crate) fn parts(&self, cut: &Cut, a: u32, b: u32) -> bool {
+        match &cut.between {
+            Between::Sides(sides) => side(sides, a) != side(sides, b),
+            Between::Pairs(dead) => self.draw(a.min(b), a.max(b), 0x6465_6164) < *dead,
+        }
+    }
+
+    /// Whether the two are in different parts of the network.
+    pub(crate) fn are_apart(&self, a: u32, b: u32, now: u64) -> bool {
+        self.cuts.iter().any(|cut| {
+            let is_parting = matches!(cut.between, Between::Sides(_));
+            is_parting && cut.is_on(now) && self.parts(cut, a, b)
+        })
+    }
+
+    /// A newcomer is in the part of `other`, however often the network is parted now.
+    pub(crate) fn put_beside(&mut self, newcomer: u32, other: u32, now: u64) {
+        for cut in self.cuts.iter_mut().filter(|cut| cut.is_on(now)) {
+            if let Between::Sides(sides) = &mut cut.between {
+                sides[newcomer as usize] = side(sides, other);
+            }
+        }
+    }
+
+    /// Whether a connection breaks now, by a chance in 1/2^32.
+    pub(crate) fn breaks(&self, a: u32, b: u32, now: u64, chance: u64) -> bool {
+        self.draw(a, b, now ^ 0x666c_6170) < chance
+    }
+
+    /// Whether nobody can dial the peer.
+    pub(crate) fn is_private(&self, peer: u32) -> bool {
+        self.private > 0 && self.draw(peer, peer, 0x7072_6976) < self.private
+    }
+
     /// Whether a connection from `from` to `to` can be made at all.
     pub(crate) fn can_dial(&self, from: u32, to: u32) -> bool {
-        let is_private = self.private > 0 && self.draw(to, to, 0x7072_6976) < self.private;
         let is_dead =
             self.one_way > 0 && self.draw(from.min(to), from.max(to), 0x6f6e_6577) < self.one_way;
-        !is_private && !is_dead
+        !self.is_private(to) && !is_dead
     }
 
     /// How long the `number`-th frame of `from` is on its way to `to`, in microseconds.

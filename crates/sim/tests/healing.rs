@@ -1,0 +1,261 @@
+//! A polyring that does not break: each file of `scenarios/healing` is something that once went wrong,
+//! and a bound on how soon it must be right again.
+//!
+//! As a test among others, small worlds on a few seeds. `just healing` runs the worlds of the files
+//! themselves, on twenty seeds:
+//!
+//! ```text
+//! HEALING_SEEDS=1-20 cargo test --release -p ringweave-sim --test healing -- --nocapture
+//! ```
+//!
+//! `HEALING_ONLY=center,halves` runs these alone.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    sync::mpsc,
+    thread,
+};
+
+use ringweave_sim::{FaultKind, Report, Rule, Scenario, run};
+
+/// What fails on some seed in a small world today, and why. What passes everywhere must not be here.
+const NOT_YET: &[(&str, &str)] = &[];
+
+/// Who goes without a rule fails where it matters: a check that passes would be blind.
+const CANARIES: &[(Rule, &str)] = &[
+    (Rule::Takeover, "center"),
+    (Rule::Merge, "halves"),
+    (Rule::Suspicion, "dead-mates"),
+    (Rule::Patience, "flapping-split"),
+    (Rule::Memory, "halves-churn-1-min"),
+    (Rule::Repair, "storm"),
+];
+
+/// Seeds of the small worlds.
+const FEW: RangeInclusive<u64> = 1..=2;
+/// Peers of a small world, in rings of four: three levels.
+const SMALL: u32 = 80;
+/// Newcomers of a flash crowd in a small world.
+const CROWD: u32 = 120;
+/// Seconds of a small world.
+const SHORT: f64 = 500.0;
+/// Messages in a small world.
+const LOOKUPS: u64 = 1_000;
+
+/// One run: of which scenario, and in which world.
+#[derive(Clone)]
+struct Trial {
+    name: String,
+    scenario: Scenario,
+}
+
+/// What a run came to.
+struct Result {
+    seed: u64,
+    report: Report,
+    /// What did not hold, in words; nothing if all did.
+    wrong: Vec<String>,
+    command: String,
+}
+
+#[test]
+fn what_went_wrong_once_heals() {
+    let trials: Vec<_> = suite().into_iter().flat_map(on_seeds).collect();
+    judge(&trials);
+}
+
+#[test]
+fn what_a_rule_is_for_fails_without_it() {
+    let all: BTreeMap<_, _> = suite()
+        .into_iter()
+        .map(|it| (it.name.clone(), it))
+        .collect();
+    let mut trials = Vec::new();
+    for (rule, name) in CANARIES {
+        let Some(trial) = all.get(*name) else {
+            continue;
+        };
+        let mut trial = trial.clone();
+        trial.name = format!("{name} without {rule}");
+        trial.scenario.without = Some(*rule);
+        trials.extend(on_seeds(trial));
+    }
+    let results = play(&trials);
+    let mut problems = Vec::new();
+    for (name, results) in &results {
+        let is_bitten = results.iter().any(|result| !result.wrong.is_empty());
+        let is_known = NOT_YET.iter().any(|(known, _)| known == name);
+        eprintln!("{:32} {}", name, if is_bitten { "fails" } else { "passes" });
+        if is_bitten == is_known {
+            let fate = if is_bitten {
+                "fails now; take it out of NOT_YET"
+            } else {
+                "passes: the rule is not missed"
+            };
+            problems.push(format!("{name} {fate}\n  {}", results[0].command));
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// Runs all, tells how each went, and holds that to what is known.
+fn judge(trials: &[Trial]) {
+    let results = play(trials);
+    let mut problems = Vec::new();
+    eprintln!(
+        "{:24} {:>7}  {:>13}  {:>13}  {:>15}  {:>8}",
+        "median/worst", "passed", "heal s", "routes s", "renumbered %", "removed"
+    );
+    for (name, results) in &results {
+        let passed = results.iter().filter(|result| result.wrong.is_empty());
+        let passed = passed.count();
+        eprintln!("{}", line(name, results, passed));
+        let known = NOT_YET.iter().find(|(known, _)| known == name);
+        if passed == results.len() && known.is_some() {
+            problems.push(format!(
+                "{name} passes on every seed now; take it out of NOT_YET"
+            ));
+        }
+        let bad = results.iter().filter(|result| !result.wrong.is_empty());
+        for result in bad {
+            let wrong = result.wrong.join("\n    ");
+            let told = format!("{name}:\n    {wrong}\n  {}", result.command);
+            if known.is_none() || seeds().is_some() {
+                problems.push(told);
+            }
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+fn line(name: &str, results: &[Result], passed: usize) -> String {
+    let figures = |of: fn(&Report) -> Option<f64>| {
+        let mut all: Vec<_> = results
+            .iter()
+            .map(|result| of(&result.report).unwrap_or(f64::INFINITY))
+            .collect();
+        all.sort_by(f64::total_cmp);
+        let (median, worst) = (all[(all.len() - 1) / 2], all[all.len() - 1]);
+        let text = |figure: f64| match figure.is_finite() {
+            true => format!("{figure:.1}"),
+            false => "-".to_owned(),
+        };
+        format!("{}/{}", text(median), text(worst))
+    };
+    let [heal, routes, renumbered, removed] = [
+        figures(|report| report.heal_s),
+        figures(|report| report.healing?.routes_s),
+        figures(|report| report.healing?.renumbered.map(|share| 100.0 * share)),
+        figures(|report| report.healing?.removed.map(|count| count as f64)),
+    ];
+    let passed = format!("{passed}/{}", results.len());
+    format!("{name:24} {passed:>7}  {heal:>13}  {routes:>13}  {renumbered:>15}  {removed:>8}")
+}
+
+/// All runs, as many at once as there are cores; results by scenario, in order of seed.
+fn play(trials: &[Trial]) -> BTreeMap<String, Vec<Result>> {
+    let next = AtomicUsize::new(0);
+    let (done, results) = mpsc::channel();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            let (done, next) = (done.clone(), &next);
+            scope.spawn(move || {
+                while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    done.send((trial.name.clone(), outcome(&trial.scenario)))
+                        .unwrap();
+                }
+            });
+        }
+    });
+    drop(done);
+    let mut all: BTreeMap<String, Vec<Result>> = BTreeMap::new();
+    for (name, result) in results {
+        all.entry(name).or_default().push(result);
+    }
+    let order = |results: &mut Vec<Result>| results.sort_by_key(|result| result.seed);
+    all.values_mut().for_each(order);
+    all
+}
+
+fn outcome(scenario: &Scenario) -> Result {
+    let outcome = run(scenario, &mut |_| {}).unwrap();
+    let mut wrong = scenario.missed(&outcome.report);
+    wrong.extend(outcome.violations.into_iter().take(5));
+    Result {
+        seed: scenario.seed,
+        report: outcome.report,
+        wrong,
+        command: scenario.command(),
+    }
+}
+
+/// The scenarios of the folder, as they are or small.
+fn suite() -> Vec<Trial> {
+    let only = env::var("HEALING_ONLY").unwrap_or_default();
+    let only: Vec<_> = only.split(',').filter(|name| !name.is_empty()).collect();
+    let mut trials = Vec::new();
+    for file in files() {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        if !only.is_empty() && !only.contains(&name.as_str()) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let scenario = Scenario::from_toml(&text, &file);
+        let mut scenario = scenario.unwrap_or_else(|error| panic!("{error}"));
+        if seeds().is_none() {
+            shrink(&mut scenario);
+        }
+        let fits = scenario.check();
+        fits.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        scenario.threads = Some(1);
+        trials.push(Trial { name, scenario });
+    }
+    trials
+}
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/healing");
+    let files = fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn on_seeds(trial: Trial) -> impl Iterator<Item = Trial> {
+    seeds().unwrap_or(FEW).map(move |seed| {
+        let mut trial = trial.clone();
+        trial.scenario.seed = seed;
+        trial
+    })
+}
+
+/// The seeds that were asked for: then the worlds are as large as their files say.
+fn seeds() -> Option<RangeInclusive<u64>> {
+    let text = env::var("HEALING_SEEDS").ok()?;
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+    Some(first.parse().unwrap()..=last.parse().unwrap())
+}
+
+/// The same story in a world that a test can afford.
+fn shrink(scenario: &mut Scenario) {
+    scenario.peers = scenario.peers.min(SMALL);
+    scenario.ring_size = Some(4);
+    scenario.duration = scenario.duration.min(SHORT);
+    scenario.lookups = scenario.lookups.min(LOOKUPS);
+    for fault in &mut scenario.faults {
+        if let FaultKind::FlashCrowd(peers, _) = &mut fault.kind {
+            *peers = (*peers).min(CROWD / fault.repeat.map_or(1, |repeat| repeat.times));
+        }
+        if let Some(repeat) = &mut fault.repeat {
+            let room = (scenario.duration - fault.at) / repeat.every;
+            repeat.times = repeat.times.min(room as u32);
+        }
+    }
+}
