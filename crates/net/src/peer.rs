@@ -91,6 +91,7 @@ impl Ground {
                         secret,
                         incarnation: 0,
                         met: Vec::new(),
+                        place: None,
                     },
                     Some(network_key),
                 )
@@ -139,6 +140,7 @@ fn join(
         secret: None,
         incarnation: 0,
         met: Vec::new(),
+        place: None,
     });
     if network.settled.version > memory.network.settled.version {
         memory.network = network.clone();

@@ -62,6 +62,11 @@ impl Rests {
         *until = now + rest;
     }
 
+    /// Nobody rests any longer.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// A peer was reached.
     pub(super) fn forget(&mut self, id: &PeerId) {
         self.0.remove(id);

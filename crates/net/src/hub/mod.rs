@@ -17,6 +17,7 @@ mod dials;
 mod flow;
 mod links;
 mod lookup;
+mod roam;
 mod sweep;
 mod tree;
 
@@ -282,6 +283,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             } => self.on_batch(link, lane, bytes, credit),
             Event::Low(link) => self.on_low(link),
             Event::Gone(link) => self.on_gone(link),
+            Event::Moved => self.on_moved(),
             Event::Dialled {
                 peer,
                 stamp,
@@ -329,7 +331,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     fn tell(&mut self, event: Told<Guid>) {
         match event {
             Told::Placed(guid) => {
-                self.contacts.on_placed();
+                self.contacts.on_placed(&guid);
                 if let Some(placed) = self.placed.take() {
                     // Whoever started this peer may have given up on it.
                     let _ = placed.send(Ok(()));
