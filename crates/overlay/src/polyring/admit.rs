@@ -76,8 +76,10 @@ impl Polyring {
                 let is_known = is_founder
                     || if grant.founds(cx.host()) {
                         self.may_grant(ring, grant.by)
+                            || (id == PositionId::CENTER && self.is_meeting(cx.now))
                     } else {
                         self.may_seat(ring, grant)
+                            || (id == PositionId::CENTER && self.is_meeting(cx.now))
                     };
                 (is_sound, is_known)
             }

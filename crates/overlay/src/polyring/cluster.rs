@@ -123,7 +123,8 @@ impl Polyring {
         Offer {
             nonce,
             grant,
-            prefix: self.prefix.clone(),
+            lineage: self.lineage.clone(),
+            split: self.memory.split(),
             own: Roster::of(&self.own),
             above: (self.above.id != super::NOWHERE).then(|| Roster::of(&self.above)),
             below: Some(Roster::of(&self.below)),
@@ -210,11 +211,5 @@ impl Polyring {
             Proof::Grant(grant),
             offer.above,
         );
-    }
-
-    /// A neighbour was taken for dead.
-    pub(super) fn note_loss(&mut self, now: Time) {
-        let known = self.own.population() + self.below.population();
-        self.heal.note_loss(now, known);
     }
 }

@@ -379,15 +379,16 @@ impl Polyring {
     }
 
     fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
-        let (ring, above, prefix) = if is_own {
-            (&self.own, &self.above, self.prefix.clone())
+        let (ring, above, lineage) = if is_own {
+            (&self.own, &self.above, self.lineage.clone())
         } else {
-            (&self.below, &self.own, self.guid.clone())
+            (&self.below, &self.own, self.lineage_below())
         };
         let offer = Offer {
             nonce: walk.nonce,
             grant,
-            prefix,
+            lineage,
+            split: self.memory.split(),
             own: Roster::of(ring),
             above: (ring.id != PositionId::CENTER).then(|| Roster::of(above)),
             below: None,

@@ -84,8 +84,9 @@ impl Healing {
         self.suspects.retain(|suspect| suspect.peer != peer);
     }
 
-    /// One of so many neighbours was taken for dead.
-    pub(super) fn note_loss(&mut self, now: Time, left: usize) {
+    /// One of the neighbours was taken for dead, and so many are left: whether a third of them went at
+    /// once.
+    pub(super) fn note_loss(&mut self, now: Time, left: usize) -> bool {
         let losses = &mut self.losses;
         if has_passed(now, losses.since, SPLIT_WINDOW) {
             (losses.since, losses.count) = (now, 0);
@@ -95,6 +96,7 @@ impl Healing {
         if count >= 2 && count * 5 >= left + count {
             losses.split = Some(now);
         }
+        count >= 2 && count * 3 >= left + count
     }
 
     /// Whether so many vanished together that the network may have split.
@@ -467,7 +469,7 @@ impl Polyring {
                 self.send_records(cx, peer, id, vec![accused.clone()], Vec::new());
             }
         }
-        self.note_loss(cx.now);
+        self.remember_lost(cx, peer);
     }
 
     pub(super) fn on_redial(&mut self, cx: &mut Cx<'_>, peer: Peer) {

@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ringweave_ids::{Guid, Peer, Signature, Time};
+use ringweave_ids::{Peer, Signature, Time};
 
 use super::{
     Cx, Grant, Heading, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId, Proof,
     Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
     admit::{MAX_COORDINATE, is_sound},
     grants::branch_at,
-    message::{MAX_RECORDS, MAX_REFUGES},
+    message::{MAX_LINEAGE, MAX_RECORDS, MAX_REFUGES},
 };
 use crate::Event;
 
@@ -21,6 +21,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a newcomer measures round trips before it chooses.
 const MEASURE: Duration = Duration::from_millis(400);
+
+/// Contacts that one with a place greets at once.
+const CONTACTS: usize = 4;
 
 /// Heads of branches that a newcomer measures: 16 samples come close to the ideal
 /// (Gummadi et al., SIGCOMM 2003).
@@ -75,9 +78,14 @@ impl Polyring {
             cx.after(SWEEP, Timer::Sweep);
         }
         if self.record.is_some() {
-            // It has a place. If that place is all that is left, others may know of more.
-            if self.is_alone() {
-                self.greet(cx, contacts);
+            // It has a place. Others may know of more than it does.
+            let me = cx.me();
+            for peer in contacts
+                .into_iter()
+                .take(CONTACTS)
+                .filter(|peer| *peer != me)
+            {
+                self.greet(cx, peer);
             }
             return;
         }
@@ -122,7 +130,7 @@ impl Polyring {
         self.own = Ring::new(PositionId::CENTER);
         self.below = Ring::new(seat.position);
         self.above = Ring::new(NOWHERE);
-        self.move_in(cx, grant, Guid::center());
+        self.move_in(cx, grant, Vec::new());
     }
 
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
@@ -282,7 +290,10 @@ impl Polyring {
         for roster in rosters.into_iter().flatten() {
             self.take_roster(cx, roster);
         }
-        self.move_in(cx, grant, offer.prefix);
+        self.inherit(cx, offer.split);
+        let mut lineage = offer.lineage;
+        lineage.truncate(MAX_LINEAGE);
+        self.move_in(cx, grant, lineage);
     }
 
     /// Takes a roster from one who is trusted with it.
@@ -304,11 +315,11 @@ impl Polyring {
         }
     }
 
-    fn move_in(&mut self, cx: &mut Cx<'_>, grant: Arc<Grant>, prefix: Guid) {
+    fn move_in(&mut self, cx: &mut Cx<'_>, grant: Arc<Grant>, lineage: Vec<Position>) {
         self.join.search = None;
         self.join.placed_at = cx.now;
         self.phase = Phase::Settling;
-        self.prefix = prefix;
+        self.follow(lineage);
         let seat = grant.seat;
         if self.own.position(seat.position).is_none() {
             self.own

@@ -1,11 +1,11 @@
 //! A peer that has lost everyone: it keeps its place, so that others can join it, and goes back to
 //! the others as soon as it meets one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ringweave_ids::{Guid, Peer};
 
-use super::{Cx, Member, NOWHERE, Polyring, PositionId, Ring, Table, has_passed};
+use super::{Cx, NOWHERE, Polyring, PositionId, Ring, Table, has_passed};
 use crate::Event;
 
 /// Lost peers that a lonely one greets at a time.
@@ -48,40 +48,13 @@ impl Polyring {
             return;
         }
         cx.random.shuffle(&mut lost, GREETED);
-        self.greet(cx, lost);
-    }
-
-    pub(super) fn greet(&mut self, cx: &mut Cx<'_>, peers: Vec<Peer>) {
         let me = cx.me();
-        for peer in peers.into_iter().filter(|peer| *peer != me).take(GREETED) {
-            self.send_hello(cx, peer);
+        for peer in lost.into_iter().filter(|peer| *peer != me).take(GREETED) {
+            self.greet(cx, peer);
         }
     }
 
-    /// Alone, and greeted back by a peer that sits elsewhere: whether I follow it there.
-    pub(super) fn rejoin_through(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: Peer,
-        members: &[Arc<Member>],
-    ) -> bool {
-        let sits_elsewhere = |record: &&Arc<Member>| {
-            record.peer == from
-                && record.seat.is_some_and(|seat| {
-                    self.ring(seat.ring).is_none() || seat.ring == PositionId::CENTER
-                })
-        };
-        let is_met = members
-            .iter()
-            .find(sits_elsewhere)
-            .is_some_and(|record| record.is_signed(cx.host()));
-        if is_met {
-            self.restart(cx, vec![from]);
-        }
-        is_met
-    }
-
-    fn restart(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
+    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
         for link in self.links.iter().filter(|link| link.is_held) {
             cx.out.push(crate::Output::Close(link.peer));
         }
@@ -89,7 +62,8 @@ impl Polyring {
         self.record = None;
         (self.own, self.below, self.above) =
             (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
-        (self.prefix, self.guid) = (Guid::center(), Guid::center());
+        self.follow(Vec::new());
+        self.guid = Guid::center();
         self.table = Table::default();
         // Its turn as an heir of the place it had may still come.
         self.heal.election = None;

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use ringweave_ids::{Guid, Peer, Signature};
+use ringweave_ids::{Peer, Signature};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
+    memory::{CENTER, SAMPLE},
     record::{Grant, Member, Position, PositionId, Visit},
     ring::{Ring, Version},
 };
 
 /// Records in one message; more follow by repair.
 pub(super) const MAX_RECORDS: usize = 128;
+
+/// Levels of the deepest tree.
+pub(super) const MAX_LINEAGE: usize = 48;
 
 /// Peers told to a child for its worst day.
 pub(super) const MAX_REFUGES: usize = 4;
@@ -54,14 +58,19 @@ pub enum Message {
         wanted: Vec<u64>,
     },
     /// To a child: your parent position sits here.
-    Prefix {
-        /// The parent position.
-        position: PositionId,
-        /// Its GUID.
-        guid: Guid,
+    Lineage {
+        /// The positions from the center to the parent position, at most [`MAX_LINEAGE`].
+        positions: Vec<Position>,
+        /// The longest-granted members of the center, at most [`CENTER`](super::memory::CENTER).
+        center: Vec<Peer>,
         /// A few peers one ring further in, for when all nearer ones are lost; at most
         /// [`MAX_REFUGES`].
         refuges: Vec<Peer>,
+    },
+    /// Inward: peers of this network whose center is another one.
+    Meet {
+        /// Their center, as far as they know, and who was met.
+        strangers: Vec<Peer>,
     },
     /// Do you hear the suspect? Answered after asking the suspect itself.
     Ask {
@@ -132,8 +141,10 @@ pub struct Offer {
     pub nonce: u64,
     /// The place.
     pub grant: Arc<Grant>,
-    /// The GUID of the ring's parent position.
-    pub prefix: Guid,
+    /// The positions above the place, from the center outward, at most [`MAX_LINEAGE`].
+    pub lineage: Vec<Position>,
+    /// Peers that were lost together, at most [`SPLIT`](super::memory::SPLIT).
+    pub split: Vec<Peer>,
     /// The ring of the place.
     pub own: Roster,
     /// The ring of the parent position; none in the center.
@@ -184,6 +195,12 @@ pub struct Hello {
     pub above: Option<PositionId>,
     /// Digests of the rings it holds, at most three.
     pub digests: SmallVec<[(PositionId, u64); 3]>,
+    /// The longest-granted members of its center.
+    pub center: SmallVec<[Peer; CENTER]>,
+    /// Some peers that it knows to live.
+    pub sample: SmallVec<[Peer; SAMPLE]>,
+    /// Whether it asks for an answer, though the receiver may be no neighbour.
+    pub is_greeting: bool,
 }
 
 impl crate::Message for Message {
@@ -193,8 +210,16 @@ impl crate::Message for Message {
             Self::Choose {
                 candidates: peers, ..
             }
-            | Self::Prefix { refuges: peers, .. } => {
-                peers.iter_mut().for_each(visit);
+            | Self::Meet { strangers: peers } => peers.iter_mut().for_each(visit),
+            Self::Lineage {
+                positions,
+                center,
+                refuges,
+            } => {
+                for position in positions {
+                    position.visit(visit);
+                }
+                center.iter_mut().chain(refuges).for_each(visit);
             }
             Self::Offer(offer) | Self::Promote(offer) => {
                 Arc::make_mut(&mut offer.grant).visit(visit);
@@ -202,10 +227,16 @@ impl crate::Message for Message {
                 for roster in [&mut offer.own].into_iter().chain(others) {
                     roster.visit(visit);
                 }
+                for position in &mut offer.lineage {
+                    position.visit(visit);
+                }
+                offer.split.iter_mut().for_each(visit);
             }
             Self::Hello(hello) => {
                 Arc::make_mut(&mut hello.member).visit(visit);
                 hello.position.visit(visit);
+                let known = hello.center.iter_mut().chain(&mut hello.sample);
+                known.for_each(visit);
             }
             Self::Records {
                 members, positions, ..

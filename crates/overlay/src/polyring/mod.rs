@@ -21,6 +21,7 @@ mod join;
 mod keep;
 mod links;
 mod lonely;
+mod memory;
 mod message;
 mod questions;
 mod record;
@@ -70,7 +71,9 @@ pub struct Polyring {
     below: Ring,
     /// The ring of my parent position: what its takeover needs.
     above: Ring,
-    /// The GUID of my parent position; the center in the center ring.
+    /// The positions above mine, from the center outward; none in the center.
+    lineage: Vec<Position>,
+    /// The GUID of my parent position, derived from them; the center in the center ring.
     prefix: Guid,
     /// My own, derived from the prefix and my position's coordinate.
     guid: Guid,
@@ -84,6 +87,7 @@ pub struct Polyring {
     sync: sync::Repairs,
     counting: keep::Counting,
     staffing: cluster::Staffing,
+    memory: memory::Memory,
     /// What changed since the last settling, apart from what the rosters say of themselves.
     news: News,
 }
@@ -99,6 +103,8 @@ struct News {
     has_moved: bool,
     /// My parent's GUID is another.
     has_new_prefix: bool,
+    /// The center has other longest-granted members.
+    has_new_center: bool,
     /// Time has passed, for those that wait for it.
     has_aged: bool,
 }
@@ -143,6 +149,10 @@ pub enum Timer {
     Census,
     /// The patience with a thin cluster has run out.
     Staff,
+    /// Greet somebody who was lost.
+    Probe,
+    /// Tell the neighbours what was learned by hearsay.
+    Gossip,
     /// Forget what has aged.
     Sweep,
 }
@@ -177,6 +187,7 @@ impl Overlay for Polyring {
             own: Ring::new(NOWHERE),
             below: Ring::new(NOWHERE),
             above: Ring::new(NOWHERE),
+            lineage: Vec::new(),
             prefix: Guid::center(),
             guid: Guid::center(),
             links: Links::default(),
@@ -188,6 +199,7 @@ impl Overlay for Polyring {
             sync: sync::Repairs::default(),
             counting: keep::Counting::default(),
             staffing: cluster::Staffing::default(),
+            memory: memory::Memory::default(),
             news: News::default(),
         }
     }
@@ -262,6 +274,8 @@ impl Overlay for Polyring {
             grants,
             heal,
             sync,
+            memory,
+            lineage,
             staffing: _,
             phase: _,
             incarnation: _,
@@ -282,6 +296,8 @@ impl Overlay for Polyring {
         grants.handles(see);
         heal.handles(see);
         sync.handles(see);
+        memory.handles(see);
+        lineage.iter().for_each(|position| position.handles(see));
     }
 }
 
@@ -297,7 +313,7 @@ impl Polyring {
         own: Ring,
         below: Ring,
         above: Ring,
-        prefix: Guid,
+        lineage: Vec<Position>,
     ) -> Self {
         let mut peer = Self {
             phase: Phase::Placed,
@@ -305,9 +321,9 @@ impl Polyring {
             own,
             below,
             above,
-            prefix,
             ..Self::new(view)
         };
+        peer.follow(lineage);
         peer.record = Some(record);
         peer.place();
         peer.derive_tables(view, [Change::Shape; 3]);
@@ -345,11 +361,12 @@ impl Polyring {
             } => {
                 self.on_records(cx, from, ring, members, positions, wanted);
             }
-            Message::Prefix {
-                position,
-                guid,
+            Message::Lineage {
+                positions,
+                center,
                 refuges,
-            } => self.on_prefix(from, position, guid, refuges),
+            } => self.on_lineage(cx, from, positions, center, refuges),
+            Message::Meet { strangers } => self.on_meet(cx, from, strangers),
             Message::Ask {
                 suspect,
                 incarnation,
@@ -386,6 +403,8 @@ impl Polyring {
             Timer::Count(round) => self.on_count(cx, round),
             Timer::Census => self.on_census(cx),
             Timer::Staff => self.staff(cx),
+            Timer::Probe => self.on_probe(cx),
+            Timer::Gossip => self.on_gossip(cx),
             Timer::Sweep => self.on_sweep(cx),
         }
     }
@@ -423,6 +442,12 @@ impl Polyring {
         }
         if news.has_new_prefix || own == Change::Shape {
             self.derive_guid(cx);
+        }
+        if self.own.id == PositionId::CENTER && own == Change::Shape {
+            let center = self.center(cx).into_vec();
+            self.news_of_center(cx, center);
+        } else if news.has_new_center {
+            self.tell_children(cx);
         }
         if self.relabel(cx) {
             let changes = [self.own.change(), self.below.change(), Change::Nothing];
@@ -522,11 +547,54 @@ impl Polyring {
             return;
         }
         for child in self.living_peers(&self.below, cx.me()) {
-            self.send_prefix(cx, child);
+            self.send_lineage(cx, child);
         }
         if self.phase == Phase::Placed {
             cx.tell(Event::Placed(self.guid.clone()));
         }
+    }
+
+    /// As a member of the center: tells the children if its longest-granted members are others.
+    fn news_of_center(&mut self, cx: &mut Cx<'_>, center: Vec<Peer>) {
+        if self.learn_center(center) {
+            self.tell_children(cx);
+        }
+    }
+
+    /// Tells the children where they sit, each by the first of my position that is paired with it.
+    fn tell_children(&self, cx: &mut Cx<'_>) {
+        let mine = self.table.rank;
+        let mut told: SmallVec<[Peer; 64]> = SmallVec::new();
+        for cell in self.table.below.cells() {
+            let members = self.table.below.members(cell);
+            let pairs = mine.of.min(members.len() as u16).max(1);
+            if mine.at < pairs {
+                told.extend(mine.partners(members).map(|link| link.peer));
+            }
+        }
+        for child in told {
+            self.send_lineage(cx, child);
+        }
+    }
+
+    /// Takes other ancestors; whether the prefix is another one.
+    fn follow(&mut self, lineage: Vec<Position>) -> bool {
+        let prefix = lineage.iter().fold(Guid::center(), |prefix, position| {
+            prefix.child(ringweave_ids::Step {
+                coordinate: position.coordinate(),
+                tag: position.id().tag(),
+            })
+        });
+        self.lineage = lineage;
+        let is_other = self.prefix != prefix;
+        self.prefix = prefix;
+        is_other
+    }
+
+    /// My ancestors as my children have them: mine, and my position.
+    fn lineage_below(&self) -> Vec<Position> {
+        let mine = self.own.position(self.position_id());
+        self.lineage.iter().chain(mine).cloned().collect()
     }
 
     /// Puts the GUID together from the prefix and the position's label; whether it is another one.
@@ -580,7 +648,7 @@ impl Polyring {
         self.phase = Phase::Placed;
         cx.tell(Event::Placed(self.guid.clone()));
         for child in self.living_peers(&self.below, cx.me()) {
-            self.send_prefix(cx, child);
+            self.send_lineage(cx, child);
         }
     }
 

@@ -19,6 +19,10 @@ pub(super) const TOMBSTONE: Duration = Duration::from_secs(120);
 /// (HEALING.md, rule 7).
 pub(super) const REST: Duration = Duration::from_secs(60);
 
+/// It rests longer where more lived at and below it: they may be back after a split.
+const LONG_REST: Duration = Duration::from_secs(600);
+const FEW: u32 = 3;
+
 /// What one peer knows of one ring.
 ///
 /// What is asked often is kept beside the records in plain fields, so that no question about the
@@ -312,7 +316,10 @@ impl Ring {
             self.change = self.change.max(Change::Words);
         }
         let before = self.places.len();
-        self.places.retain(|place| !is_aged(place.vacant, REST));
+        self.places.retain(|place| {
+            let is_large = place.position.population() > FEW;
+            !is_aged(place.vacant, if is_large { LONG_REST } else { REST })
+        });
         if self.places.len() < before {
             self.change = self.change.max(Change::Words);
         }

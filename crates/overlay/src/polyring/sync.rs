@@ -5,13 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ringweave_ids::{Guid, Peer, Time};
+use ringweave_ids::{Peer, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Timer, Version,
+    Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Rule, Timer,
+    Version,
+    admit::is_sound,
+    has_passed,
     links::Role,
-    message::{MAX_RECORDS, MAX_REFUGES},
+    message::{MAX_LINEAGE, MAX_RECORDS, MAX_REFUGES},
     table::{Rank, Table},
 };
 
@@ -29,6 +32,12 @@ const BEAT_LAST: Duration = Duration::from_secs(30);
 /// After a change, or without any connection, the next hello is no further away than this.
 const BEAT_SOON: Duration = Duration::from_secs(15);
 
+/// How long hearsay waits before it is told on.
+const GOSSIP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
+
+/// Who has its place for less long tells no hearsay: it learns what the others know.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// Repairs that wait at once; more are found again by a later hello.
 const MAX_REPAIRS: usize = 256;
 
@@ -39,6 +48,8 @@ const MORE_REPAIRS: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
     waiting: Vec<Repair>,
+    /// Who lives in which ring, by hearsay, and was not told on yet.
+    gossip: Vec<(PositionId, Peer)>,
     is_dialling: bool,
     turn: u8,
     beat: Duration,
@@ -63,6 +74,11 @@ impl Repairs {
         }
     }
 
+    /// It was heard again: others tell it on.
+    fn heard(&mut self, ring: PositionId, peer: Peer) {
+        self.gossip.retain(|told| *told != (ring, peer));
+    }
+
     /// Whether the beats have been armed.
     pub(super) fn is_beating(&self) -> bool {
         !self.beat.is_zero()
@@ -71,6 +87,7 @@ impl Repairs {
     /// Shows the handles of the neighbours that repairs are planned with.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         self.waiting.iter().for_each(|repair| see(repair.with));
+        self.gossip.iter().for_each(|(_, peer)| see(*peer));
     }
 }
 
@@ -86,7 +103,16 @@ impl Polyring {
         }
     }
 
+    /// Says hello to one who may be no neighbour, and asks for an answer.
+    pub(super) fn greet(&mut self, cx: &mut Cx<'_>, to: Peer) {
+        self.say_hello(cx, to, true);
+    }
+
     pub(super) fn send_hello(&mut self, cx: &mut Cx<'_>, to: Peer) {
+        self.say_hello(cx, to, false);
+    }
+
+    fn say_hello(&mut self, cx: &mut Cx<'_>, to: Peer, is_greeting: bool) {
         let Some(member) = self.record.clone() else {
             return;
         };
@@ -97,7 +123,8 @@ impl Polyring {
             .into_iter()
             .filter(|ring| ring.id != NOWHERE);
         let digests = held.map(|ring| (ring.id, ring.digest())).collect();
-        let above = (self.above.id != NOWHERE).then_some(self.above.id);
+        let above = (self.above.population() > 0).then_some(self.above.id);
+        let (center, sample) = (self.center(cx), self.sample(cx));
         cx.send(
             to,
             Message::Hello(Box::new(Hello {
@@ -105,10 +132,13 @@ impl Polyring {
                 position,
                 above,
                 digests,
+                center,
+                sample,
+                is_greeting,
             })),
         );
         if self.below.lives(to) {
-            self.send_prefix(cx, to);
+            self.send_lineage(cx, to);
         }
     }
 
@@ -126,6 +156,8 @@ impl Polyring {
         if self.record.is_none() {
             return;
         }
+        self.learn_sample(cx, from, &hello.sample);
+        self.compare_centers(cx, from, &hello.center);
         // A member of my parent position: its ring is the one above mine, whatever I held before.
         if seat.position == self.own.id && self.above.id != seat.ring && self.has_no_parent() {
             self.above = Ring::new(seat.ring);
@@ -139,22 +171,41 @@ impl Polyring {
                 self.plan_repair(cx, from, id, digest);
             }
         }
-        if !self.is_neighbour(from) {
+        // It may be taken for dead here: it should hear so, and refute.
+        let ring = self.ring(seat.ring);
+        let told = ring.and_then(|ring| ring.record(from)).cloned();
+        if let Some(told) = told.filter(|told| told.accusation.is_some()) {
+            cx.send(
+                from,
+                Message::Records {
+                    ring: seat.ring,
+                    members: vec![told],
+                    positions: Vec::new(),
+                    wanted: Vec::new(),
+                },
+            );
+        }
+        if hello.is_greeting {
+            self.send_hello(cx, from);
+        } else if !self.is_neighbour(from) {
             // It takes me for a neighbour: I am elsewhere by now.
             let record = self.record.clone().into_iter().collect();
             self.send_records(cx, from, seat.ring, record, Vec::new());
         }
+        if self.is_alone() && self.own.id != PositionId::CENTER && !self.is_neighbour(from) {
+            self.restart(cx, vec![from]);
+            return;
+        }
         let lacks_above =
             hello.above.is_none() && seat.ring == self.own.id && self.own.id != PositionId::CENTER;
-        if lacks_above && self.above.id != NOWHERE {
+        if lacks_above && self.above.population() > 0 {
             let (members, positions) = whole(&self.above);
             self.send_records(cx, from, self.above.id, members, positions);
-            let (position, guid) = (self.own.id, self.prefix.clone());
             cx.send(
                 from,
-                Message::Prefix {
-                    position,
-                    guid,
+                Message::Lineage {
+                    positions: self.lineage.clone(),
+                    center: self.center(cx).into_vec(),
                     refuges: Vec::new(),
                 },
             );
@@ -171,6 +222,9 @@ impl Polyring {
     }
 
     fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
+        if cx.config().without == Some(Rule::Repair) {
+            return;
+        }
         self.quicken(cx);
         let mut waiting = self.sync.waiting.iter_mut();
         if let Some(plan) = waiting.find(|it| it.with == with && it.ring == ring) {
@@ -273,9 +327,6 @@ impl Polyring {
         if self.record.is_none() {
             return;
         }
-        if self.is_alone() && self.rejoin_through(cx, from, &members) {
-            return;
-        }
         if members.len() > MAX_RECORDS || positions.len() > MAX_RECORDS {
             cx.fault("more records than one message may carry");
             return;
@@ -353,6 +404,7 @@ impl Polyring {
         for record in members {
             let mine = self.ring(id).and_then(|ring| ring.record(record.peer));
             if mine.is_some_and(|mine| !record.outranks(mine)) {
+                self.sync.heard(id, record.peer);
                 continue;
             }
             // A peer's newer record says that it moved, in every ring that still has the older one.
@@ -371,8 +423,13 @@ impl Polyring {
                     .is_some_and(|ring| ring.merge_member(cx.view.host, record.clone(), cx.now))
                 {
                     self.quicken(cx);
+                    let is_hearsay = from != record.peer && !self.is_mate(from);
+                    let is_here = id != self.above.id && record.lives_in(id);
+                    if !lived && is_here && is_hearsay {
+                        self.plan_gossip(cx, id, record.peer);
+                    }
                     if lived && record.accusation.is_some() {
-                        self.note_loss(cx.now);
+                        self.remember_lost(cx, record.peer);
                     }
                     if !mates.is_empty() {
                         told.push((id, record.clone()));
@@ -460,40 +517,107 @@ impl Polyring {
         }
     }
 
-    pub(super) fn send_prefix(&self, cx: &mut Cx<'_>, child: Peer) {
+    pub(super) fn send_lineage(&self, cx: &mut Cx<'_>, child: Peer) {
         if !self.is_up(child) || self.record.is_none() {
             return;
         }
         let mut refuges = self.living_peers(&self.above, cx.me());
         cx.random.shuffle(&mut refuges, MAX_REFUGES);
         refuges.truncate(MAX_REFUGES);
-        let (position, guid) = (self.position_id(), self.guid.clone());
+        let positions = self.lineage_below();
+        let center = self.center(cx).into_vec();
         cx.send(
             child,
-            Message::Prefix {
-                position,
-                guid,
+            Message::Lineage {
+                positions,
+                center,
                 refuges,
             },
         );
     }
 
-    pub(super) fn on_prefix(
+    pub(super) fn on_lineage(
         &mut self,
+        cx: &mut Cx<'_>,
         from: Peer,
-        position: PositionId,
-        guid: Guid,
+        positions: Vec<Position>,
+        center: Vec<Peer>,
         refuges: Vec<Peer>,
     ) {
         let is_parent = self.above.peers_of(self.own.id).any(|peer| peer == from);
         let is_sibling = self.own.lives(from);
-        if position != self.own.id || !(is_parent || (is_sibling && self.has_no_parent())) {
+        let is_mine = positions.last().map(Position::id) == Some(self.own.id);
+        if !is_mine || !(is_parent || (is_sibling && self.has_no_parent())) {
+            return;
+        }
+        if positions.len() > MAX_LINEAGE || !self.is_line(cx, &positions) {
+            cx.fault("ancestors that are none");
             return;
         }
         self.join.take_refuges(refuges);
-        if self.prefix != guid {
-            self.prefix = guid;
-            self.news.has_new_prefix = true;
+        self.news.has_new_center |= self.learn_center(center);
+        self.news.has_new_prefix |= self.follow(positions);
+    }
+
+    /// Whether each of these positions was granted in the ring below the one before. Those held already
+    /// were looked at when they came.
+    fn is_line(&self, cx: &Cx<'_>, positions: &[Position]) -> bool {
+        let rings = positions.iter().map(Position::id);
+        let mut rings = std::iter::once(PositionId::CENTER).chain(rings);
+        positions.iter().enumerate().all(|(level, position)| {
+            let known = self.lineage.get(level).map(|known| &known.grant);
+            let is_new = known != Some(&position.grant);
+            let is_signed =
+                || position.grant.founds(cx.host()) && position.grant.is_signed(cx.host());
+            rings.next().is_some_and(|ring| is_sound(position, ring)) && (!is_new || is_signed())
+        })
+    }
+
+    fn is_mate(&self, peer: Peer) -> bool {
+        let mates = self.table.own.members_at(self.table.mine);
+        mates.iter().any(|link| link.peer == peer)
+    }
+
+    /// Somebody lives in a ring of mine, and I heard it from a third: those who do not know it yet
+    /// hear it from me, unless I hear it again before.
+    fn plan_gossip(&mut self, cx: &mut Cx<'_>, ring: PositionId, peer: Peer) {
+        if !has_passed(cx.now, self.join.placed_at, SETTLED)
+            || self.sync.gossip.len() >= MAX_RECORDS
+        {
+            return;
+        }
+        if self.sync.gossip.is_empty() {
+            let span = cx.random.between(GOSSIP.0, GOSSIP.1);
+            cx.after(span, Timer::Gossip);
+        }
+        self.sync.gossip.push((ring, peer));
+    }
+
+    pub(super) fn on_gossip(&mut self, cx: &mut Cx<'_>) {
+        let gossip = std::mem::take(&mut self.sync.gossip);
+        let rings = [(self.own.id, Role::Sibling), (self.below.id, Role::Child)];
+        for (id, role) in rings {
+            let Some(ring) = self.ring(id) else { continue };
+            let told = gossip.iter().filter(|(ring, _)| *ring == id);
+            let members: Vec<_> = told
+                .filter_map(|(_, peer)| ring.living_record(*peer).cloned())
+                .collect();
+            if members.is_empty() {
+                continue;
+            }
+            let mut positions: Vec<_> = members
+                .iter()
+                .filter_map(|record| ring.position(record.seat?.position).cloned())
+                .collect();
+            positions.dedup_by_key(|position| position.id());
+            let links = self.links.iter();
+            let linked: SmallVec<[Peer; 64]> = links
+                .filter(|link| link.is_up && link.role == Some(role))
+                .map(|link| link.peer)
+                .collect();
+            for peer in linked {
+                self.send_records(cx, peer, id, members.clone(), positions.clone());
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ringweave_ids::{Guid, Peer, Signature, Time};
+use ringweave_ids::{Peer, Signature, Time};
 
 use super::{
     Cx, Message, NOWHERE, Phase, Polyring, PositionId, Proof, Ring, Roster, Rule, Seat, Takeover,
@@ -20,6 +20,9 @@ use crate::Event;
 
 /// The next heir acts so much later.
 const RANK: Duration = Duration::from_millis(1_500);
+
+/// Who knows nobody above waits so much longer: its siblings may.
+const ORPHAN: Duration = Duration::from_secs(4);
 
 /// How long votes are waited for; a majority ends it sooner.
 const COUNT: Duration = Duration::from_millis(700);
@@ -90,7 +93,11 @@ impl Polyring {
             votes: None,
             asked_by: Vec::new(),
         }));
-        let wait = (RANK * rank).saturating_sub(cx.now.since(since));
+        // Where nobody above was ever known, the siblings may know somebody.
+        let is_orphan = self.above.records().next().is_none();
+        let patience = if is_orphan { ORPHAN } else { Duration::ZERO };
+        let wait = (RANK * rank + patience).saturating_sub(cx.now.since(since));
+        self.arm_probe(cx);
         cx.after(wait, Timer::Election(self.heal.round));
     }
 
@@ -287,7 +294,16 @@ impl Polyring {
         let above_id = above.as_ref().map_or(NOWHERE, |above| above.ring);
         let own = std::mem::replace(&mut self.above, Ring::new(above_id));
         self.below = std::mem::replace(&mut self.own, own);
-        self.prefix = self.prefix.parent().unwrap_or_else(Guid::center);
+        let mut lineage = std::mem::take(&mut self.lineage);
+        lineage.pop();
+        // The ring above then, even where nobody in it is known.
+        if above_id == NOWHERE
+            && let Some(parent) = lineage.last()
+        {
+            self.above = Ring::new(parent.grant.seat.ring);
+            self.above.merge_position(parent.clone(), cx.now);
+        }
+        self.follow(lineage);
         self.heal.election = None;
         self.staffing = Staffing::default();
         if let Some(above) = above {
@@ -299,8 +315,8 @@ impl Polyring {
             record.accusation.is_none() && record.seat.is_some_and(|it| it.position == seat.ring)
         };
         let parent = self.own.records().find(of_parent).cloned();
-        if let Some(parent) = parent.filter(|_| self.above.id == NOWHERE) {
-            self.above = Ring::new(parent.seat.map_or(NOWHERE, |it| it.ring));
+        if let Some(parent) = parent.filter(|it| it.seat.is_some_and(|it| it.ring == self.above.id))
+        {
             self.above.merge_member(cx.host(), parent, cx.now);
         }
         let Some(record) = self.record.clone() else {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use proptest::{prelude::*, strategy::ValueTree as _};
-use ringweave_ids::{Guid, Peer, Random, Signature, Step};
+use ringweave_ids::{Guid, Peer, Random, Signature};
 
 use super::{
     Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
@@ -532,7 +532,7 @@ fn a_built_peer_asks_for_its_timers_once() {
     };
     let [own, below, above] = peer.rings().map(Clone::clone);
     let record = own.record(Peer(1)).expect("placed").clone();
-    let mut built = Polyring::built(&view(), record, own, below, above, peer.prefix.clone());
+    let mut built = Polyring::built(&view(), record, own, below, above, peer.lineage.clone());
     assert_eq!(built.address(), peer.address());
     let mut ask = || {
         let (mut out, random) = (Vec::new(), &mut Random::new(1));
@@ -561,15 +561,6 @@ fn a_built_peer_asks_for_its_timers_once() {
         "{first:?}"
     );
     assert!(ask().is_empty());
-}
-
-fn steps() -> impl Strategy<Value = Guid> {
-    let step = (0..20_u32, 0..3_u32).prop_map(|(coordinate, tag)| Step { coordinate, tag });
-    prop::collection::vec(step, 0..5).prop_map(|steps| {
-        steps
-            .into_iter()
-            .fold(Guid::center(), |guid, step| guid.child(step))
-    })
 }
 
 /// Messages that say anything about known and unknown peers, rings and positions.
@@ -631,6 +622,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
         .prop_map(|grant| Position::new(grant, None, None));
     let members = prop::collection::vec(member.clone(), 0..4);
     let positions = prop::collection::vec(position.clone(), 0..4);
+    let lineage = prop::collection::vec(position.clone(), 0..60);
     let walk = (
         0..30_u32,
         any::<u64>(),
@@ -664,12 +656,11 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
         (
             any::<u64>(),
             grant,
-            steps(),
             members.clone(),
             positions.clone(),
             ring.clone()
         )
-            .prop_map(|(nonce, grant, prefix, members, positions, above)| {
+            .prop_map(|(nonce, grant, members, positions, above)| {
                 let roster = |ring| Roster {
                     ring,
                     members: members.clone(),
@@ -677,7 +668,8 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 };
                 let offer = Box::new(Offer {
                     nonce,
-                    prefix,
+                    lineage: positions.clone(),
+                    split: vec![Peer(3), Peer(40)],
                     own: roster(grant.seat.ring),
                     above: (nonce % 2 == 0).then(|| roster(above)),
                     below: (nonce % 3 == 0).then(|| roster(grant.seat.position)),
@@ -702,6 +694,9 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                     position,
                     above,
                     digests,
+                    center: [Peer(digest as u32 % 30)].into_iter().collect(),
+                    sample: [Peer(7)].into_iter().collect(),
+                    is_greeting: digest % 2 == 0,
                 }))
             }),
         (
@@ -731,11 +726,13 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 positions,
                 wanted
             }),
-        (ring.clone(), steps()).prop_map(|(position, guid)| Message::Prefix {
-            position,
-            guid,
+        lineage.prop_map(|positions| Message::Lineage {
+            positions,
+            center: vec![Peer(11); 9],
             refuges: vec![Peer(29); 9],
         }),
+        prop::collection::vec((0..30_u32).prop_map(Peer), 0..9)
+            .prop_map(|strangers| Message::Meet { strangers }),
         (0..30_u32, any::<u64>()).prop_map(|(peer, incarnation)| Message::Ask {
             suspect: Peer(peer),
             incarnation

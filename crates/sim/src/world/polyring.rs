@@ -344,13 +344,24 @@ impl<'a> Builder<'a> {
             let parent = self.places[home as usize].parent;
             let desk = self.desk(peer);
             let above = parent.map_or_else(|| Ring::new(NOWHERE), ring_of);
-            let prefix = made[home as usize].guid.parent().unwrap_or_default();
+            let lineage = self.lineage(&made, parent);
             let record = records[peer as usize].clone();
             let below = rings[home as usize].clone();
             let view = self.view(peer, &desk);
-            Polyring::built(&view, record, ring_of(home), below, above, prefix)
+            Polyring::built(&view, record, ring_of(home), below, above, lineage)
         };
         (0..self.homes.len() as u32).map(built).collect()
+    }
+
+    /// The positions from the center to a parent.
+    fn lineage(&self, made: &[Made], parent: Option<u32>) -> Vec<Position> {
+        let next = |place: &u32| self.places[*place as usize].parent;
+        let line = std::iter::successors(parent, next);
+        let mut lineage: Vec<_> = line
+            .map(|place| made[place as usize].position.clone())
+            .collect();
+        lineage.reverse();
+        lineage
     }
 
     fn view<'b>(&'b self, peer: u32, desk: &'b Desk<'a>) -> View<'b, Polyring> {

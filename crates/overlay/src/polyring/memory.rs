@@ -1,0 +1,325 @@
+//! Whom a peer remembers beyond its neighbours, and how two networks that were one, or should be,
+//! find together (HEALING.md, rules 12 and 13).
+//!
+//! Every peer knows the longest-granted members of its center. Two peers that meet and name none in
+//! common sit in different networks: each tells its own center of the other, the centers greet each
+//! other, and rings merge by their ids from there outward. To meet at all, a peer greets those it has
+//! lost, in turn.
+
+use std::time::Duration;
+
+use ringweave_ids::{Peer, Time};
+use smallvec::SmallVec;
+
+use super::{Cx, Message, Polyring, PositionId, Rule, Timer, has_passed};
+
+/// Members of the center that everybody knows.
+pub(super) const CENTER: usize = 4;
+
+/// Peers that a hello tells of.
+pub(super) const SAMPLE: usize = 2;
+
+/// Living peers anywhere, known by hearsay.
+const VIEW: usize = 24;
+
+/// Lost peers remembered.
+const LOST: usize = 32;
+
+/// Peers remembered that were lost together, which may be alive beyond a split.
+pub(super) const SPLIT: usize = 48;
+
+/// A lost peer is greeted this often before it is forgotten.
+const TRIES: u8 = 60;
+
+/// Between two greetings.
+const PROBE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+
+/// Between two greetings while much is lost, and how many are greeted at a time then.
+const ALARM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+const ALARMED: usize = 4;
+
+/// The center is told of strangers at most this often.
+const MEET: Duration = Duration::from_secs(1);
+
+/// For so long after meeting strangers their center is taken on its own word.
+const MEETING: Duration = Duration::from_secs(60);
+
+/// Peers beyond the neighbours.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The center's longest granted, as the parent told.
+    center: SmallVec<[Peer; CENTER]>,
+    view: Vec<Peer>,
+    lost: Vec<Lost>,
+    split: Vec<Lost>,
+    turn: usize,
+    is_probing: bool,
+    met: Option<Time>,
+    told: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    peer: Peer,
+    tries: u8,
+}
+
+impl Memory {
+    /// Shows every handle remembered.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.center
+            .iter()
+            .chain(&self.view)
+            .for_each(|peer| see(*peer));
+        let lost = self.lost.iter().chain(&self.split);
+        lost.for_each(|lost| see(lost.peer));
+    }
+
+    /// The peer is there.
+    pub(super) fn found(&mut self, peer: Peer) {
+        self.lost.retain(|lost| lost.peer != peer);
+        self.split.retain(|lost| lost.peer != peer);
+    }
+
+    /// Those that may be alive beyond a split, for newcomers to remember, too.
+    pub(super) fn split(&self) -> Vec<Peer> {
+        self.split.iter().map(|lost| lost.peer).collect()
+    }
+
+    fn lose(&mut self, cx: &mut Cx<'_>, peer: Peer, is_split: bool) {
+        let lost = Lost { peer, tries: 0 };
+        self.view.retain(|known| *known != peer);
+        let (list, cap) = match is_split {
+            true => (&mut self.split, SPLIT),
+            false => (&mut self.lost, LOST),
+        };
+        if list.iter().any(|it| it.peer == peer) {
+            return;
+        }
+        if list.len() < cap {
+            list.push(lost);
+        } else {
+            let at = cx.random.below(cap);
+            list[at] = lost;
+        }
+    }
+
+    fn see(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        if peer == cx.me() || self.view.contains(&peer) {
+            return;
+        }
+        if self.view.len() < VIEW {
+            if self.view.capacity() == self.view.len() {
+                self.view.reserve_exact(VIEW / 4);
+            }
+            self.view.push(peer);
+        } else {
+            let at = cx.random.below(VIEW);
+            self.view[at] = peer;
+        }
+    }
+
+    fn is_meeting(&self, now: Time) -> bool {
+        self.met.is_some_and(|met| !has_passed(now, met, MEETING))
+    }
+}
+
+impl Polyring {
+    /// The center's longest-granted members: those of its ring, or those that the parent told.
+    pub(super) fn center(&self, cx: &Cx<'_>) -> SmallVec<[Peer; CENTER]> {
+        if self.own.id != PositionId::CENTER {
+            return self.memory.center.clone();
+        }
+        let mut oldest: SmallVec<[_; CENTER + 1]> = SmallVec::new();
+        for record in self.own.living() {
+            let rank = (record.sequence(), cx.id(record.peer));
+            let at = oldest.partition_point(|(other, _)| *other < rank);
+            if at < CENTER {
+                oldest.insert(at, (rank, record.peer));
+                oldest.truncate(CENTER);
+            }
+        }
+        oldest.into_iter().map(|(_, peer)| peer).collect()
+    }
+
+    /// The parent told who the center's longest granted are; whether they are others than before.
+    pub(super) fn learn_center(&mut self, mut center: Vec<Peer>) -> bool {
+        center.truncate(CENTER);
+        let is_other = *self.memory.center != *center;
+        if is_other && !center.is_empty() {
+            self.memory.center = SmallVec::from_vec(center);
+        }
+        is_other
+    }
+
+    /// A few peers for a hello to tell of.
+    pub(super) fn sample(&self, cx: &mut Cx<'_>) -> SmallVec<[Peer; SAMPLE]> {
+        let mut sample = SmallVec::new();
+        let known: SmallVec<[Peer; 64]> = self
+            .links
+            .wanted()
+            .filter(|link| link.is_up)
+            .map(|link| link.peer)
+            .collect();
+        sample.extend(cx.random.pick(&known).copied());
+        sample.extend(cx.random.pick(&self.memory.view).copied());
+        sample
+    }
+
+    pub(super) fn learn_sample(&mut self, cx: &mut Cx<'_>, from: Peer, sample: &[Peer]) {
+        self.memory.found(from);
+        for peer in sample.iter().take(SAMPLE) {
+            self.memory.see(cx, *peer);
+        }
+    }
+
+    /// A neighbour was taken for dead.
+    pub(super) fn remember_lost(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let known = self.own.population() + self.below.population();
+        let is_split = self.heal.note_loss(cx.now, known);
+        let is_remembered = is_split && cx.config().without != Some(Rule::Memory);
+        if is_remembered {
+            // Those lost just before belong to it.
+            let before: SmallVec<[Peer; LOST]> =
+                self.memory.lost.drain(..).map(|it| it.peer).collect();
+            for peer in before {
+                self.memory.lose(cx, peer, true);
+            }
+        }
+        self.memory.lose(cx, peer, is_remembered);
+        self.arm_probe(cx);
+    }
+
+    /// Newcomers remember whom those who were there before have lost.
+    pub(super) fn inherit(&mut self, cx: &mut Cx<'_>, split: Vec<Peer>) {
+        let me = cx.me();
+        for peer in split.into_iter().take(SPLIT).filter(|peer| *peer != me) {
+            self.memory.lose(cx, peer, true);
+        }
+        self.arm_probe(cx);
+    }
+
+    pub(super) fn arm_probe(&mut self, cx: &mut Cx<'_>) {
+        let has_lost = !(self.memory.lost.is_empty() && self.memory.split.is_empty());
+        let is_needed = has_lost || self.is_alarmed();
+        if !is_needed || cx.config().without == Some(Rule::Merge) || self.memory.is_probing {
+            return;
+        }
+        self.memory.is_probing = true;
+        let (low, high) = if self.is_alarmed() { ALARM } else { PROBE };
+        let span = cx.random.between(low, high);
+        cx.after(span, Timer::Probe);
+    }
+
+    /// Whether so much is lost that others are looked for in a hurry: no neighbour, no way inward, or
+    /// a center that has lost more than it has.
+    fn is_alarmed(&self) -> bool {
+        let is_center = self.own.id == PositionId::CENTER;
+        let lost = self.memory.lost.len() + self.memory.split.len();
+        self.links.is_cut_off()
+            || (!is_center && self.above.population() == 0)
+            || (is_center && lost > self.own.population())
+    }
+
+    /// Greets a few of those remembered, the lists in turn.
+    pub(super) fn on_probe(&mut self, cx: &mut Cx<'_>) {
+        self.memory.is_probing = false;
+        if self.record.is_none() {
+            return;
+        }
+        let is_alarmed = self.is_alarmed();
+        let count = if is_alarmed { ALARMED } else { 1 };
+        let uses_view = is_alarmed || !self.memory.split.is_empty();
+        let mut greeted: SmallVec<[Peer; ALARMED]> = SmallVec::new();
+        for _ in 0..count * 3 {
+            if greeted.len() == count {
+                break;
+            }
+            self.memory.turn = self.memory.turn.wrapping_add(1);
+            let turn = self.memory.turn;
+            let list = match turn % 3 {
+                0 => &mut self.memory.split,
+                1 => &mut self.memory.lost,
+                _ if uses_view => {
+                    greeted.extend(cx.random.pick(&self.memory.view).copied());
+                    continue;
+                }
+                _ => continue,
+            };
+            if list.is_empty() {
+                continue;
+            }
+            let at = (turn / 3) % list.len();
+            list[at].tries += 1;
+            greeted.push(list[at].peer);
+            if list[at].tries >= TRIES {
+                list.swap_remove(at);
+            }
+        }
+        for peer in greeted {
+            if !self.is_up(peer) {
+                self.greet(cx, peer);
+            }
+        }
+        self.arm_probe(cx);
+    }
+
+    /// A peer says who its center is: another one than mine?
+    pub(super) fn compare_centers(&mut self, cx: &mut Cx<'_>, from: Peer, theirs: &[Peer]) {
+        let mine = self.center(cx);
+        let is_other = !theirs.is_empty()
+            && !mine.is_empty()
+            && !theirs
+                .iter()
+                .any(|peer| mine.contains(peer) || *peer == cx.me());
+        if !is_other || cx.config().without == Some(Rule::Merge) {
+            return;
+        }
+        let mut contacts: SmallVec<[Peer; CENTER + 1]> = SmallVec::from_slice(theirs);
+        contacts.truncate(CENTER);
+        if !contacts.contains(&from) {
+            contacts.push(from);
+        }
+        self.meet(cx, &contacts);
+    }
+
+    /// Strangers of the same network: the center greets them.
+    fn meet(&mut self, cx: &mut Cx<'_>, strangers: &[Peer]) {
+        let is_center = self.own.id == PositionId::CENTER;
+        if is_center {
+            self.memory.met = Some(cx.now);
+        }
+        if self
+            .memory
+            .told
+            .is_some_and(|told| !has_passed(cx.now, told, MEET))
+        {
+            return;
+        }
+        self.memory.told = Some(cx.now);
+        if is_center {
+            for peer in strangers.iter().take(CENTER + 1) {
+                if *peer != cx.me() && !self.own.lives(*peer) {
+                    self.greet(cx, *peer);
+                }
+            }
+            return;
+        }
+        let mut parents = self.table.parent.iter().filter(|link| link.is_up);
+        if let Some(parent) = parents.next().map(|link| link.peer) {
+            let strangers = strangers.to_vec();
+            cx.send(parent, Message::Meet { strangers });
+        }
+    }
+
+    pub(super) fn on_meet(&mut self, cx: &mut Cx<'_>, from: Peer, strangers: Vec<Peer>) {
+        if self.is_neighbour(from) && self.record.is_some() {
+            self.meet(cx, &strangers);
+        }
+    }
+
+    /// Whether strangers were met lately, whose center is taken on its own word.
+    pub(super) fn is_meeting(&self, now: Time) -> bool {
+        self.memory.is_meeting(now)
+    }
+}
