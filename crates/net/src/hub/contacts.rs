@@ -8,9 +8,9 @@ use std::{net::SocketAddr, time::Duration};
 use ringweave_ids::{Guid, Peer, PeerId, Time};
 use ringweave_node::Input;
 use ringweave_overlay::{Host as _, Overlay};
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::Hub;
+use super::{Ending, Hub};
 use crate::{
     book::Book,
     invite::{InviteContact, MAX_ADDRESSES, MAX_CONTACTS},
@@ -29,6 +29,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 const FOUNDING: Duration = Duration::from_secs(5);
 /// How often the memory is written at most.
 const SAVING: Duration = Duration::from_secs(2);
+
+/// Tells whoever started this peer that it has a place, or why not.
+pub(crate) type Placed = oneshot::Sender<Result<(), Ending>>;
 
 /// Whom this peer knows outside its table, and whether it has found its way in.
 pub(crate) struct Contacts {
@@ -64,13 +67,21 @@ impl Contacts {
         }
     }
 
-    /// This peer has a place, and so is a member from now on.
-    pub(super) fn on_placed(&mut self, guid: &Guid) {
+    /// This peer has a place, and so is a member from now on. Who waits for that hears it at once if
+    /// the disk knows, else as soon as it does: a member that dies then comes back as one.
+    pub(super) fn on_placed(&mut self, guid: &Guid, told: Option<Placed>) {
         self.is_placed = true;
         self.asked.clear();
-        self.is_changed |= !self.is_known || self.memory.place.as_ref() != Some(guid);
+        self.is_changed |= self.memory.place.as_ref() != Some(guid);
         self.memory.place = Some(guid.clone());
-        self.is_known = true;
+        if std::mem::replace(&mut self.is_known, true) {
+            if let Some(told) = told {
+                // Whoever started this peer may have given up on it.
+                let _ = told.send(Ok(()));
+            }
+        } else {
+            self.write(told);
+        }
     }
 
     /// A peer was met: it moves to the front of the memory.
@@ -102,8 +113,12 @@ impl Contacts {
         if is_newcomer || !self.is_changed || (!is_last && now.since(self.saved) < SAVING) {
             return;
         }
-        self.is_changed = false;
         self.saved = now;
+        self.write(None);
+    }
+
+    fn write(&mut self, told: Option<Placed>) {
+        self.is_changed = false;
         let (store, memory, before) = (self.store.clone(), self.memory.clone(), self.saving.take());
         self.saving = Some(tokio::spawn(async move {
             if let Some(before) = before {
@@ -113,6 +128,10 @@ impl Contacts {
             let saved = tokio::task::spawn_blocking(move || store.save(&memory)).await;
             if let Ok(Err(error)) = saved {
                 tracing::warn!("cannot remember peers: {error}");
+            }
+            if let Some(told) = told {
+                // Whoever started this peer may have given up on it.
+                let _ = told.send(Ok(()));
             }
         }));
     }

@@ -331,11 +331,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     fn tell(&mut self, event: Told<Guid>) {
         match event {
             Told::Placed(guid) => {
-                self.contacts.on_placed(&guid);
-                if let Some(placed) = self.placed.take() {
-                    // Whoever started this peer may have given up on it.
-                    let _ = placed.send(Ok(()));
-                }
+                self.contacts.on_placed(&guid, self.placed.take());
                 self.watch(PeerEvent::Placed { guid });
             }
             Told::Displaced => {

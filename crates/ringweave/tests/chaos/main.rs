@@ -238,42 +238,40 @@ impl Stage {
         for from in 0..peers {
             let stage = Arc::clone(self);
             tasks.spawn(async move {
-                let mut missing = Vec::new();
-                for to in (0..peers).filter(|to| *to != from) {
-                    let base = first + ((from * peers + to) as u64) * 1_000;
-                    if let Err(last) = stage.reach(base, from, to, until).await {
-                        missing.push(format!("p{from} does not reach p{to}: {last}"));
+                let mut rest: Vec<_> = (0..peers).filter(|to| *to != from).collect();
+                for round in 0.. {
+                    let mut missing = Vec::new();
+                    for to in rest {
+                        let pair = (from * peers + to) as u64;
+                        let number = first + round * (peers * peers) as u64 + pair;
+                        if let Err(last) = stage.reach(number, from, to).await {
+                            missing.push((to, last));
+                        }
                     }
+                    if missing.is_empty() || Instant::now() > until {
+                        let words = missing.into_iter();
+                        let words =
+                            words.map(|(to, last)| format!("p{from} does not reach p{to}: {last}"));
+                        return words.collect();
+                    }
+                    rest = missing.into_iter().map(|(to, _)| to).collect();
+                    sleep(Duration::from_millis(100)).await;
                 }
-                missing
+                Vec::new()
             });
         }
         tasks.join_all().await.concat()
     }
 
-    async fn reach(
-        self: &Arc<Self>,
-        base: u64,
-        from: usize,
-        to: usize,
-        until: Instant,
-    ) -> Result<(), String> {
-        for number in base.. {
-            Arc::clone(self).send(number, from, to, 0).await;
-            let last = {
-                let record = self.record();
-                let sent = record.sent.iter().rfind(|sent| sent.number == number);
-                sent.map(|sent| sent.outcome.clone())
-            };
-            if last == Some(Outcome::Delivered) {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err(format!("{last:?}"));
-            }
-            sleep(Duration::from_millis(100)).await;
+    /// One message, whose outcome counts.
+    async fn reach(self: &Arc<Self>, number: u64, from: usize, to: usize) -> Result<(), String> {
+        Arc::clone(self).send(number, from, to, 0).await;
+        let record = self.record();
+        let sent = record.sent.iter().rfind(|sent| sent.number == number);
+        match sent.map(|sent| &sent.outcome) {
+            Some(Outcome::Delivered) => Ok(()),
+            outcome => Err(format!("{outcome:?}")),
         }
-        Ok(())
     }
 
     /// Notes the memory of everyone who lives.
@@ -433,9 +431,7 @@ async fn run(stage: &Arc<Stage>, plan: &Plan) -> u64 {
 /// missing.
 async fn settle(stage: &Arc<Stage>, peers: usize, count: u64) -> Vec<String> {
     let until = Instant::now() + WHOLE;
-    // Numbers apart from the others, and none that is typed.
-    let first = count.next_multiple_of(TYPED) + 1;
-    let mut missing = stage.whole(first, until).await;
+    let mut missing = stage.whole(count + 1, until).await;
     loop {
         let client = stage.seats()[peers - 1].client.clone();
         let payload = Payload::text("to all");
