@@ -18,6 +18,7 @@ mod life;
 mod record;
 
 use std::{
+    collections::BTreeMap,
     env,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
@@ -236,31 +237,67 @@ impl Stage {
         let peers = self.seats().len();
         let mut tasks = JoinSet::new();
         for from in 0..peers {
-            let stage = Arc::clone(self);
-            tasks.spawn(async move {
-                let mut rest: Vec<_> = (0..peers).filter(|to| *to != from).collect();
-                for round in 0.. {
-                    let mut missing = Vec::new();
-                    for to in rest {
-                        let pair = (from * peers + to) as u64;
-                        let number = first + round * (peers * peers) as u64 + pair;
-                        if let Err(last) = stage.reach(number, from, to).await {
-                            missing.push((to, last));
-                        }
-                    }
-                    if missing.is_empty() || Instant::now() > until {
-                        let words = missing.into_iter();
-                        let words =
-                            words.map(|(to, last)| format!("p{from} does not reach p{to}: {last}"));
-                        return words.collect();
-                    }
-                    rest = missing.into_iter().map(|(to, _)| to).collect();
-                    sleep(Duration::from_millis(100)).await;
-                }
-                Vec::new()
-            });
+            tasks.spawn(Arc::clone(self).reach_all(from, first, until));
         }
-        tasks.join_all().await.concat()
+        // By receiver: where one is not reached by many, it is the one to look at.
+        let mut missing: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for (to, words) in tasks.join_all().await.concat() {
+            missing.entry(to).or_default().push(words);
+        }
+        let lines = missing.into_iter();
+        let lines = lines.map(|(to, by)| format!("p{to} is not reached by {}", by.join(" ")));
+        lines.collect()
+    }
+
+    async fn reach_all(
+        self: Arc<Self>,
+        from: usize,
+        first: u64,
+        until: Instant,
+    ) -> Vec<(usize, String)> {
+        let peers = self.seats().len();
+        let mut rest: Vec<_> = (0..peers).filter(|to| *to != from).collect();
+        for round in 0.. {
+            let mut missing = Vec::new();
+            for to in rest {
+                let pair = round * peers * peers + from * peers + to;
+                let last = self.reach(first + pair as u64, from, to).await;
+                missing.extend(last.err().map(|last| (to, last)));
+            }
+            if missing.is_empty() || Instant::now() > until {
+                return missing;
+            }
+            rest = missing.into_iter().map(|(to, _)| to).collect();
+            sleep(Duration::from_millis(100)).await;
+        }
+        Vec::new()
+    }
+
+    /// Where everyone is, and how many it sees: whether there is one network or several.
+    async fn views(&self) -> Vec<String> {
+        let clients: Vec<_> = self
+            .seats()
+            .iter()
+            .map(|seat| seat.client.clone())
+            .collect();
+        let mut views = Vec::new();
+        for (number, client) in clients.into_iter().enumerate() {
+            let Some(client) = client else {
+                views.push(format!("p{number} has no place"));
+                continue;
+            };
+            let (status, tree) = (client.status().await, client.tree(1_000).await);
+            let guid = status.ok().and_then(|status| status.guid);
+            let guid = guid.map_or("nowhere".into(), |guid| guid.to_string());
+            let tree = tree.ok();
+            let first = tree.iter().flat_map(|tree| tree.peers.first()).next();
+            let first = first.and_then(|first| first.name.clone());
+            let count = tree.map_or(0, |tree| tree.peers.len());
+            views.push(format!(
+                "p{number} at {guid} sees {count} peers, first {first:?}"
+            ));
+        }
+        views
     }
 
     /// One message, whose outcome counts.
@@ -270,7 +307,8 @@ impl Stage {
         let sent = record.sent.iter().rfind(|sent| sent.number == number);
         match sent.map(|sent| &sent.outcome) {
             Some(Outcome::Delivered) => Ok(()),
-            outcome => Err(format!("{outcome:?}")),
+            Some(outcome) => Err(format!("p{from} ({outcome:?})")),
+            None => Err(format!("p{from} (no place)")),
         }
     }
 
@@ -347,8 +385,11 @@ async fn peers_die_and_come_back_and_no_message_is_lost_or_doubled() {
     let mut missing = settle(&stage, plan.peers, count).await;
     let settled = calm.elapsed();
     let held = memory(&stage, &plan);
+    if !missing.is_empty() {
+        missing.extend(stage.views().await);
+    }
     missing.extend(held.iter().filter_map(|held| held.as_ref().err()).cloned());
-    tell(&stage, &plan, settled, &held, missing);
+    tell(&stage, &plan, settled, &held, &missing);
 }
 
 /// The founder first, then the others, a few at once.
@@ -481,11 +522,10 @@ fn tell(
     plan: &Plan,
     settled: Duration,
     held: &[Result<(u64, u64), String>],
-    missing: Vec<String>,
+    missing: &[String],
 ) {
     let record = stage.record();
-    let mut verdict = record.judge();
-    verdict.violations.extend(missing);
+    let verdict = record.judge();
     let deaths = record.lives.len() - plan.peers;
     println!(
         "{} peers, {} s, seed {}: {} messages, {deaths} deaths; whole again after {settled:.1?}",
@@ -506,12 +546,15 @@ fn tell(
         );
     }
     print!("{verdict}");
-    if !verdict.violations.is_empty() {
-        let mut seats = stage.seats();
-        for (number, seat) in seats.drain(..).enumerate() {
+    for words in missing {
+        println!("{words}");
+    }
+    if !verdict.violations.is_empty() || !missing.is_empty() {
+        for (number, seat) in stage.seats().drain(..).enumerate() {
             drop(seat.process);
             println!("p{number}: {}", seat.data.keep().join(life::LOG).display());
         }
+        drop(record);
         panic!(
             "replay with CHAOS_PEERS={} CHAOS_SECONDS={} CHAOS_SEED={}",
             plan.peers,
