@@ -265,8 +265,13 @@ pub struct PeerAnswer {
     pub guid: Guid,
     /// Whether a connection stands.
     pub linked: bool,
-    /// `direct` or `relay`, if linked.
-    pub path: Option<String>,
+    /// `direct`, `relay`, `parent` (no connection, messages go through the parent) or `none`.
+    pub path: String,
+    /// Whose relay, if it is one.
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<PeerId>,
+    /// Why this path and no better one.
+    pub why: String,
     /// The connection's round trip, if linked.
     pub round_trip_ms: Option<f64>,
     /// Where it is reached.
@@ -281,6 +286,8 @@ impl From<PeerInfo> for PeerAnswer {
             guid: info.guid,
             linked: info.linked,
             path: info.path,
+            relay: info.relay,
+            why: info.why,
             round_trip_ms: info.round_trip.map(ms),
             addresses: info.addresses,
         }
@@ -335,6 +342,16 @@ pub struct StatusAnswer {
     /// The addresses it listens on.
     #[schema(value_type = Vec<String>)]
     pub listen: Vec<SocketAddr>,
+    /// Whether anybody may be expected to reach it by dialling.
+    pub reachable: bool,
+    /// Why it thinks so.
+    pub why: String,
+    /// Where it hosts a relay for others, if it does.
+    #[schema(value_type = Option<String>)]
+    pub hosts_relay: Option<SocketAddr>,
+    /// Whose relay passes packets on to it, if one does.
+    #[schema(value_type = Option<String>)]
+    pub home_relay: Option<PeerId>,
     /// Neighbours in its table.
     pub neighbours: usize,
     /// Connections that stand.
@@ -360,6 +377,10 @@ impl From<ringweave_net::Status> for StatusAnswer {
             cluster: status.cluster,
             policy: status.policy,
             listen: status.listen,
+            reachable: status.reachable,
+            why: status.why,
+            hosts_relay: status.hosts_relay,
+            home_relay: status.home_relay,
             neighbours: status.neighbours,
             links: status.links,
             uptime_s: status.uptime.as_secs_f64(),

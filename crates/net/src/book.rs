@@ -129,30 +129,48 @@ impl Book {
         self.entry(peer).is_some()
     }
 
-    /// Takes a card that came from anywhere. A forged one changes nothing, an older one neither.
-    pub(crate) fn learn(&mut self, peer: Peer, card: &Bytes) {
+    /// Gives the owner a newer card.
+    pub(crate) fn renew(&mut self, mut card: Card) -> Bytes {
+        let signed = self.entries[0].as_mut().map(|me| {
+            card.sequence = me.told.sequence + 1;
+            me.card = card.sign(&self.key);
+            me.told = card;
+            me.card.clone()
+        });
+        signed.expect("the owner holds itself")
+    }
+
+    /// What a peer said last of where it is reached.
+    pub(crate) fn told(&self, peer: Peer) -> Option<&Card> {
+        self.entry(peer).map(|entry| &entry.told)
+    }
+
+    /// Takes a card that came from anywhere; whether it is a newer one. A forged one changes nothing,
+    /// an older one neither.
+    pub(crate) fn learn(&mut self, peer: Peer, card: &Bytes) -> bool {
         let Some(entry) = self.entries.get(peer.0 as usize).and_then(Option::as_ref) else {
-            return;
+            return false;
         };
         if card.is_empty() || entry.card == *card || peer == Self::ME {
-            return;
+            return false;
         }
         let Some((told, signature)) = Card::read(card) else {
             self.forgeries += 1;
-            return;
+            return false;
         };
         if told.sequence <= entry.told.sequence && !entry.card.is_empty() {
-            return;
+            return false;
         }
         if !told.is_by(&entry.id, &signature) {
             self.forgeries += 1;
-            return;
+            return false;
         }
         if let Some(entry) = self.entry_mut(peer) {
             // A slice of a received batch would keep the whole batch alive.
             entry.card = Bytes::copy_from_slice(card);
             entry.told = told;
         }
+        true
     }
 
     /// Takes addresses that nobody signed: they help to dial, and are never passed on.

@@ -23,7 +23,8 @@ pub(crate) struct Card {
     pub(crate) sequence: u64,
     /// At most [`ADDRESSES`].
     pub(crate) addresses: Vec<SocketAddr>,
-    /// A relay that passes packets on to it.
+    /// The relay that it hosts, or another one that passes packets on to it; see
+    /// [`Site::read`](crate::relay::Site::read).
     pub(crate) relay: Option<String>,
 }
 

@@ -4,14 +4,16 @@ use std::{
     collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{Arc, LazyLock},
+    sync::Arc,
     time::Duration,
 };
 
 use iroh::{
-    Endpoint, NetReportConfig, RelayMode, SecretKey,
-    dns::DnsResolver,
-    endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+    Endpoint, NetReportConfig, RelayMap, RelayMode, SecretKey,
+    endpoint::{
+        BindOpts, Incoming, IncomingAddr, LocalTransportAddr, PortmapperConfig,
+        QuicTransportConfig, VarInt, presets,
+    },
 };
 use netwatch::ip::LocalAddresses;
 use tokio::{
@@ -21,8 +23,10 @@ use tokio::{
 
 use crate::{
     card::ADDRESSES,
-    event::Event,
+    event::{Event, Guest},
     gate::{ALPN, Gate},
+    reach::is_public,
+    relay,
     settings::StartError,
 };
 
@@ -36,29 +40,37 @@ const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const WINDOW: u32 = 8 * 1024 * 1024;
 /// Beats are a byte each; nothing else goes by datagram.
 const DATAGRAMS: usize = 4 * 1024;
-/// Two streams each way, and the greeting.
-const STREAMS: u32 = 2;
+/// Two streams each way, the greeting, and one note at a time.
+const STREAMS: u32 = 3;
 
-/// One resolver for all endpoints of the process. It never falls back to anyone's public servers,
-/// and is asked only for names that somebody configured.
-static RESOLVER: LazyLock<DnsResolver> = LazyLock::new(|| {
-    DnsResolver::builder()
-        .with_system_defaults()
-        .disable_fallback()
-        .build()
-});
+/// Whether an endpoint may ever use relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relays {
+    /// Those that peers of the network host, as they become known.
+    OfPeers,
+    /// None.
+    Nobodys,
+}
 
 /// Listens where it was asked to, and nowhere else; contacts nobody by itself.
-pub(crate) async fn bind(key: &SecretKey, listen: &[SocketAddr]) -> Result<Endpoint, StartError> {
+pub(crate) async fn bind(
+    key: &SecretKey,
+    listen: &[SocketAddr],
+    relays: Relays,
+) -> Result<Endpoint, StartError> {
     for address in listen {
         probe(*address)?;
     }
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(key.clone())
         .alpns(vec![ALPN.to_vec()])
-        .relay_mode(RelayMode::Disabled)
+        .relay_mode(match relays {
+            Relays::OfPeers => RelayMode::Custom(RelayMap::empty()),
+            Relays::Nobodys => RelayMode::Disabled,
+        })
+        .ca_tls_config(relay::trust())
         .clear_address_lookup()
-        .dns_resolver(RESOLVER.clone())
+        .dns_resolver(relay::resolver())
         .portmapper_config(PortmapperConfig::Disabled)
         .net_report_config(NetReportConfig::minimal())
         .transport_config(transport())
@@ -156,11 +168,17 @@ pub(crate) async fn accept(endpoint: Endpoint, gate: Arc<Gate>, events: mpsc::Se
             continue;
         };
         let (gate, events) = (Arc::clone(&gate), events.clone());
+        let at = dialled_at(&incoming);
         tokio::spawn(async move {
             let greeting = async {
                 let connection = incoming.await.ok()?;
                 let (hello, send) = gate.receive(&connection).await.ok()?;
-                Some((connection, hello, send))
+                Some(Guest {
+                    connection,
+                    hello,
+                    send,
+                    at,
+                })
             };
             if let Ok(Some(guest)) = timeout(GREETING, greeting).await {
                 // The loop may be gone.
@@ -168,5 +186,16 @@ pub(crate) async fn accept(endpoint: Endpoint, gate: Arc<Gate>, events: mpsc::Se
             }
             drop(place);
         });
+    }
+}
+
+/// The public address at which a stranger dials, if it comes from a public one: those of one house
+/// say nothing about the world.
+fn dialled_at(incoming: &Incoming) -> Option<IpAddr> {
+    match (incoming.local_addr(), incoming.remote_addr()) {
+        (LocalTransportAddr::Ip(Some(at)), IncomingAddr::Ip(from)) => {
+            (is_public(&at) && is_public(&from.ip())).then_some(at.to_canonical())
+        }
+        _ => None,
     }
 }

@@ -1,6 +1,9 @@
 //! What the tasks of a peer tell its event loop.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::BytesMut;
 use iroh::endpoint::{Connection, SendStream};
@@ -10,6 +13,8 @@ use ringweave_node::Lane;
 use crate::{
     gate::{Hello, Turned},
     link::{Credit, LinkId},
+    note,
+    relay::{Host, Site},
 };
 
 /// Events that may wait for the loop; their senders wait for a place.
@@ -45,9 +50,33 @@ pub(crate) enum Event {
         result: Result<Box<(Connection, Hello)>, Turned>,
     },
     /// A stranger connected and passed the gate; it waits for an answer.
-    Knocked(Box<(Connection, Hello, SendStream)>),
+    Knocked(Box<Guest>),
     /// The local network knows a peer of this network.
     Found(PeerId, Vec<SocketAddr>),
     /// The application took messages out of its inbox.
     Taken,
+    /// The other side of a link passed on cards that changed.
+    Noted(LinkId, Vec<note::Told>),
+    /// The way of a link's packets may be another.
+    Rerouted(LinkId),
+    /// The relay that passes packets on to this peer: the one in use, the one that is out of reach.
+    Home {
+        /// Connected.
+        found: Option<Site>,
+        /// Not connected, after a try.
+        lost: Option<Site>,
+    },
+    /// The relay that this peer is to host runs, or why not.
+    Hosting(io::Result<Box<Host>>),
+}
+
+/// A stranger that passed the gate.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) connection: Connection,
+    pub(crate) hello: Hello,
+    /// For the answer.
+    pub(crate) send: SendStream,
+    /// The public address at which it dialled, from a public one.
+    pub(crate) at: Option<IpAddr>,
 }

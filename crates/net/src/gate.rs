@@ -9,7 +9,10 @@
 //! this very TLS session (RFC 5705 keying material), its role and both keys: a proof is worth
 //! nothing on another connection, and the secret itself never travels.
 
+use std::sync::RwLock;
+
 use bytes::Bytes;
+use data_encoding::BASE32_NOPAD;
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use ringweave_ids::{PeerId, wire};
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,8 @@ pub(crate) const ALPN: &[u8] = b"ringweave/1";
 const HELLO_CAP: usize = CARD_CAP + 256;
 /// The label under which keying material is derived.
 const LABEL: &[u8] = b"EXPORTER-ringweave-admission-1";
+/// Sets the key of passes apart from all else that is made of the secret.
+const PASSES: &str = "ringweave 2026 pass to a relay";
 
 /// Why a peer closes a connection, as a QUIC application code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -145,7 +150,9 @@ pub(crate) struct Gate {
     digest: [u8; 32],
     secret: Option<Secret>,
     incarnation: u64,
-    card: Bytes,
+    /// What keys the passes.
+    passes: Secret,
+    card: RwLock<Bytes>,
 }
 
 impl Gate {
@@ -157,14 +164,45 @@ impl Gate {
         card: Bytes,
     ) -> Self {
         let digest = network.digest();
+        // Into an open network whoever knows it is let in, and so into its relays.
+        let passes = secret.map_or(network.id, |secret| secret.0);
         Self {
             me,
             network,
             digest,
             secret,
             incarnation,
-            card,
+            passes: Secret(blake3::derive_key(PASSES, &passes)),
+            card: RwLock::new(card),
         }
+    }
+
+    /// Shows another card from now on.
+    pub(crate) fn renew(&self, card: Bytes) {
+        *self
+            .card
+            .write()
+            .expect("nothing panics while it holds this lock") = card;
+    }
+
+    /// What lets this peer use the relay of `host`: worth nothing to others, or at another relay.
+    pub(crate) fn pass(&self, host: &PeerId) -> String {
+        self.pass_of(host, &self.me)
+    }
+
+    /// Whether `client` may use this peer's relay.
+    pub(crate) fn takes_pass(&self, client: &PeerId, pass: Option<String>) -> bool {
+        let wanted = blake3::hash(self.pass_of(&self.me, client).as_bytes());
+        // The comparison of hashes takes the same time wherever they differ.
+        pass.is_some_and(|pass| blake3::hash(pass.as_bytes()) == wanted)
+    }
+
+    fn pass_of(&self, host: &PeerId, client: &PeerId) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.passes.0);
+        hasher.update(host.as_bytes()).update(client.as_bytes());
+        BASE32_NOPAD
+            .encode(hasher.finalize().as_bytes())
+            .to_lowercase()
     }
 
     /// Greets as the one who dialled, and waits to be greeted.
@@ -200,7 +238,11 @@ impl Gate {
             network: self.network.id,
             configuration: self.digest,
             proof: self.proof(connection, side, &self.me, &remote(connection)),
-            card: self.card.clone(),
+            card: self
+                .card
+                .read()
+                .expect("nothing panics while it holds this lock")
+                .clone(),
             incarnation: self.incarnation,
             instance: 0,
         };

@@ -172,6 +172,15 @@ pub enum PeerEvent {
         /// Why: `closed`, `silent`, `unreachable`, `refused`.
         why: String,
     },
+    /// Packets to a neighbour go another way now.
+    Path {
+        /// To whom.
+        peer: PeerId,
+        /// `direct` or `relay`.
+        path: String,
+        /// Whose relay.
+        relay: Option<PeerId>,
+    },
     /// The network refused this peer, for good.
     Refused {
         /// Why.
@@ -204,6 +213,14 @@ pub struct Status {
     pub policy: String,
     /// The socket addresses it listens on.
     pub listen: Vec<SocketAddr>,
+    /// Whether anybody may be expected to reach it by dialling.
+    pub reachable: bool,
+    /// Why it thinks so.
+    pub why: String,
+    /// Where it hosts a relay for others, if it does.
+    pub hosts_relay: Option<SocketAddr>,
+    /// Whose relay passes packets on to it, if one does.
+    pub home_relay: Option<PeerId>,
     /// Neighbours in its table.
     pub neighbours: usize,
     /// Connections that stand.
@@ -248,8 +265,12 @@ pub struct PeerInfo {
     pub guid: Guid,
     /// Whether a connection stands.
     pub linked: bool,
-    /// `direct` or `relay`, if linked.
-    pub path: Option<String>,
+    /// `direct`, `relay`, `parent` (no connection, messages go through the parent) or `none`.
+    pub path: String,
+    /// Whose relay, if it is one.
+    pub relay: Option<PeerId>,
+    /// Why this path and no better one.
+    pub why: String,
     /// The connection's round trip, if linked.
     pub round_trip: Option<Duration>,
     /// Where it is reached.

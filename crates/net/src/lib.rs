@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing here contacts anybody but the peers that an invite, the disk, the local network or the
-//! network itself named. No relay, no name server and no port mapper is used unless asked for.
+//! network itself named. There are no name servers and no port mapper, and relays are peers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,7 +28,10 @@ mod lan;
 mod link;
 mod memory;
 mod network;
+mod note;
 mod peer;
+mod reach;
+mod relay;
 mod seen;
 mod settings;
 
@@ -44,4 +47,4 @@ pub use network::{
     MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, Topology, WordError,
 };
 pub use peer::start;
-pub use settings::{Data, Entrance, Settings, StartError};
+pub use settings::{Data, Entrance, Hosting, Settings, StartError};

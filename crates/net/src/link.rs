@@ -29,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::event::Event;
+use crate::{event::Event, note};
 
 /// Most bytes a reader hands over at once.
 const BATCH: usize = 128 * 1024;
@@ -232,7 +232,7 @@ async fn read(
     events: mpsc::Sender<Event>,
 ) {
     let streams = timeout(OPENING, accept(&connection)).await;
-    if let Ok(Some((control, messages))) = streams {
+    if let Ok(Some((control, messages, early))) = streams {
         let readers = async {
             tokio::join!(
                 read_lane(control, link, Lane::Control, &shared, &events),
@@ -242,23 +242,32 @@ async fn read(
         tokio::select! {
             _ = readers => {}
             () = read_beats(&connection, &shared) => {}
+            () = note::read(&connection, early, link, &events) => {}
         }
     }
     // The loop may be gone, and the link with it.
     let _ = events.send(Event::Gone(link)).await;
 }
 
-/// The streams for control and messages; nothing if they are not what they should be.
-async fn accept(connection: &Connection) -> Option<(RecvStream, RecvStream)> {
-    let mut streams = [None, None];
-    for _ in 0..2 {
+/// The streams for control and messages, and notes that came before one of them; nothing if they are
+/// not what they should be.
+async fn accept(connection: &Connection) -> Option<(RecvStream, RecvStream, Vec<RecvStream>)> {
+    let (mut streams, mut early) = ([None, None], Vec::new());
+    loop {
         let mut stream = connection.accept_uni().await.ok()?;
         let mut kind = [0];
         stream.read_exact(&mut kind).await.ok()?;
-        *streams.get_mut(usize::from(kind[0]))? = Some(stream);
+        if kind[0] == note::KIND {
+            // As many as QUIC lets the other side open at once.
+            early.push(stream);
+        } else {
+            *streams.get_mut(usize::from(kind[0]))? = Some(stream);
+        }
+        if let [Some(_), Some(_)] = streams {
+            let [control, messages] = streams;
+            return Some((control?, messages?, early));
+        }
     }
-    let [control, messages] = streams;
-    Some((control?, messages?))
 }
 
 async fn read_beats(connection: &Connection, shared: &Shared) {

@@ -14,17 +14,18 @@ use tokio::{
 use crate::{
     book::Book,
     card::Card,
-    door::{accept, bind, reachable},
+    door::{self, accept, bind, reachable},
     event::{EVENTS, Event},
     gate::Gate,
     handle::{Handle, REQUESTS},
     home::Home,
-    hub::{About, Contacts, Ending, Hub, Parts},
+    hub::{About, Contacts, Ending, Hub, Parts, Relays},
     invite::Invite,
     lan::Lan,
     memory::{self, Memory, Met, Store},
     network::{Network, Policy, Secret, Topology},
-    settings::{Data, Entrance, FIRST_JOIN, Settings, StartError},
+    reach::Reach,
+    settings::{Data, Entrance, FIRST_JOIN, Hosting, Settings, StartError},
 };
 
 /// Events kept for a slow watcher.
@@ -207,7 +208,14 @@ async fn run<O: Overlay<Address = Guid>>(
     memory.met.retain(|met| met.id != id);
     let contact_count = memory.met.len();
     let origin = Instant::now();
-    let endpoint = bind(&key, &settings.listen).await?;
+    let is_local = settings.listen.iter().all(|at| at.ip().is_loopback());
+    let has_relays = !is_local || settings.relay == Hosting::Always;
+    let relays = if has_relays {
+        door::Relays::OfPeers
+    } else {
+        door::Relays::Nobodys
+    };
+    let endpoint = bind(&key, &settings.listen, relays).await?;
     let listen = endpoint.bound_sockets();
     let network = memory.network.clone();
     let card = Card {
@@ -215,6 +223,7 @@ async fn run<O: Overlay<Address = Guid>>(
         addresses: reachable(&listen),
         relay: None,
     };
+    let relays = Relays::new(settings.relay, has_relays, Reach::of(&card.addresses));
     let book = Book::new(key, network_key, network.clone(), &card);
     let own_card = book.card(Book::ME);
     let gate = Arc::new(Gate::new(
@@ -268,6 +277,7 @@ async fn run<O: Overlay<Address = Guid>>(
         watchers: watchers.clone(),
         placed,
         about,
+        relays,
         kept: (home, lan),
     });
     tokio::spawn(hub.run());

@@ -34,6 +34,18 @@ pub enum Entrance {
     Remembered,
 }
 
+/// Whether a peer hosts a relay for those members of its network that nobody can dial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hosting {
+    /// Once a peer from elsewhere has dialled it at a public address.
+    #[default]
+    WhenReached,
+    /// From the start.
+    Always,
+    /// Not at all.
+    Never,
+}
+
 /// What a peer is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -51,6 +63,8 @@ pub struct Settings {
     pub label: String,
     /// Whether it looks for peers on the local network and lets itself be found there.
     pub lan: bool,
+    /// Whether it hosts a relay. On loopback relays are neither hosted nor used unless always.
+    pub relay: Hosting,
     /// The seed of its choices of protocol; nothing: the system draws one. Keys never come from it.
     /// For tests and twins.
     pub chance: Option<u64>,
@@ -67,6 +81,7 @@ impl Default for Settings {
             name: None,
             label: String::new(),
             lan: false,
+            relay: Hosting::default(),
             chance: None,
         }
     }

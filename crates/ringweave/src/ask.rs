@@ -62,10 +62,9 @@ impl Ask<'_> {
                 let round_trip = peer
                     .round_trip_ms
                     .map_or_else(|| "-".into(), |ms| format!("{ms:.2} ms"));
-                let path = if peer.linked {
-                    peer.path.unwrap_or_else(|| "linked".into())
-                } else {
-                    "-".into()
+                let path = match &peer.relay {
+                    Some(host) => format!("{} {}", peer.path, host.short()),
+                    None => peer.path,
                 };
                 vec![
                     peer.guid.to_string(),
@@ -74,12 +73,21 @@ impl Ask<'_> {
                     path,
                     round_trip,
                     peer.addresses.join(" "),
+                    peer.why,
                 ]
             })
             .collect();
         print::line(
             draw::table(
-                &["GUID", "ROLE", "PEER", "LINK", "ROUND TRIP", "ADDRESSES"],
+                &[
+                    "GUID",
+                    "ROLE",
+                    "PEER",
+                    "PATH",
+                    "ROUND TRIP",
+                    "ADDRESSES",
+                    "WHY",
+                ],
                 &rows,
             )
             .trim_end(),
@@ -384,6 +392,26 @@ fn status_lines(status: &StatusAnswer) -> String {
                     .collect::<Vec<_>>()
                     .join(" "),
             ),
+        ),
+        (
+            "reach",
+            Some(format!(
+                "{}: {}",
+                if status.reachable {
+                    "public"
+                } else {
+                    "not public"
+                },
+                status.why
+            )),
+        ),
+        (
+            "relay",
+            match (&status.hosts_relay, &status.home_relay) {
+                (Some(address), _) => Some(format!("hosts one at {address}")),
+                (None, Some(host)) => Some(format!("is reached through {}", host.short())),
+                (None, None) => None,
+            },
         ),
         (
             "links",

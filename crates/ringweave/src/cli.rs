@@ -175,6 +175,10 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "RINGWEAVE_LAN", hide_env = true, value_parser = BoolishValueParser::new(), num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) lan: Option<bool>,
+    /// Host a relay for members that nobody can dial [default: once a peer from elsewhere has dialled this one]
+    #[arg(long, env = "RINGWEAVE_RELAY", hide_env = true, value_parser = BoolishValueParser::new(), num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) relay: Option<bool>,
 }
 
 /// What `tree` takes.

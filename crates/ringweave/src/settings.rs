@@ -11,7 +11,7 @@ use std::{
 };
 
 use ringweave_api::{Word, check_name};
-use ringweave_net::{Invite, MAX_RING, Policy, Shape, Topology};
+use ringweave_net::{Hosting, Invite, MAX_RING, Policy, Shape, Topology};
 use serde::Deserialize;
 
 use crate::{cli::UpArgs, exit::Problem};
@@ -39,6 +39,7 @@ pub(crate) struct File {
     policy: Option<String>,
     closed: Option<bool>,
     lan: Option<bool>,
+    relay: Option<bool>,
 }
 
 /// One address or several.
@@ -60,6 +61,7 @@ pub(crate) struct Up {
     pub(crate) label: String,
     pub(crate) shape: Shape,
     pub(crate) lan: bool,
+    pub(crate) relay: Hosting,
 }
 
 impl File {
@@ -166,6 +168,11 @@ pub(crate) fn up(
         label,
         shape,
         lan: args.lan.or(file.lan).unwrap_or(true),
+        relay: match args.relay.or(file.relay) {
+            None => Hosting::WhenReached,
+            Some(true) => Hosting::Always,
+            Some(false) => Hosting::Never,
+        },
     })
 }
 

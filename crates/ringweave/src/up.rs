@@ -38,6 +38,7 @@ pub(crate) async fn run(up: Up, is_json: bool) -> Result<(), Problem> {
         name: up.name,
         label: up.label,
         lan: up.lan,
+        relay: up.relay,
         chance: None,
     };
     if !is_json {
@@ -182,6 +183,9 @@ async fn watch(mut events: Receiver<PeerEvent>, is_json: bool) -> Result<(), Pro
             PeerEvent::Displaced => print::line("lost its place, joining again")?,
             PeerEvent::Up { peer } => print::line(format!("linked with {}", peer.short()))?,
             PeerEvent::Down { peer, why } => print::line(format!("lost {} ({why})", peer.short()))?,
+            PeerEvent::Path { peer, path, .. } => {
+                print::line(format!("{} is reached by {path}", peer.short()))?;
+            }
         }
     }
 }

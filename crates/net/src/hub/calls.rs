@@ -11,8 +11,8 @@ use super::{Hub, Numbered, lookup::Lookup, tree::Walk};
 use crate::{
     book::Book,
     handle::{
-        Answer, CallError, Counters, Delivery, PeerInfo, PeerRef, REQUESTS, Request, Run, Spread,
-        Status, TracedHop,
+        Answer, CallError, Counters, Delivery, PeerRef, REQUESTS, Request, Run, Spread, Status,
+        TracedHop,
     },
 };
 
@@ -264,6 +264,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             cluster: settled.cluster as usize,
             policy: settled.policy.name().into(),
             listen: self.about.listen.clone(),
+            reachable: self.relays.reach.is_proven(),
+            why: self.relays.reach.to_string(),
+            hosts_relay: self.relays.hosted().map(|site| site.address),
+            home_relay: self.relays.home().map(|site| site.host),
             neighbours: neighbours.len(),
             links: self.slots.iter().filter(|slot| slot.link.is_some()).count(),
             uptime: self.origin.elapsed(),
@@ -284,34 +288,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             bytes_out: self.traffic.bytes_out,
             bytes_in: self.bytes_in(),
         }
-    }
-
-    fn peers(&self) -> Vec<PeerInfo> {
-        let mut neighbours = Vec::new();
-        self.node.neighbours(&mut neighbours);
-        let info = neighbours.into_iter().map(|neighbour| {
-            let link = self.link(neighbour.peer);
-            let path = link.and_then(|link| {
-                let paths = link.connection.paths();
-                let path = paths.iter().find(|path| path.is_selected())?;
-                Some((if path.is_relay() { "relay" } else { "direct" }, path.rtt()))
-            });
-            PeerInfo {
-                peer_id: self.book.id(neighbour.peer),
-                role: neighbour.role.into(),
-                guid: neighbour.address,
-                linked: link.is_some(),
-                path: path.map(|(kind, _)| kind.into()),
-                round_trip: path.map(|(_, round_trip)| round_trip),
-                addresses: self
-                    .book
-                    .addresses(neighbour.peer)
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-            }
-        });
-        info.collect()
     }
 }
 

@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often a dial that met another one is tried again.
 const TRIES: u8 = 3;
 /// The longest rest of a peer that could not be reached, reached by doubling from one second.
-const REST: Duration = Duration::from_secs(32);
+const LONGEST: Duration = Duration::from_secs(32);
 /// How soon a peer that rests is called down again, so that asking at once does not turn in circles.
 const NOT_NOW: Duration = Duration::from_millis(250);
 /// Unreachable peers remembered.
@@ -41,25 +41,45 @@ pub(super) struct Dial {
     stamp: u64,
     /// Whether it is under way, not waiting for a place or for the end of a rest.
     pub(super) is_running: bool,
+    /// Whether it was begun anew because a newer card came.
+    is_renewed: bool,
     tries: u8,
 }
 
 /// Peers that could not be reached, and until when they are left alone.
 #[derive(Debug, Default)]
-pub(super) struct Rests(HashMap<PeerId, (u32, Time)>);
+pub(super) struct Rests(HashMap<PeerId, Rest>);
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    failures: u32,
+    /// When the last dial failed.
+    since: Time,
+    until: Time,
+}
 
 impl Rests {
     fn note(&mut self, id: PeerId, now: Time) {
         if self.0.len() >= RESTS {
-            self.0.retain(|_, (_, until)| *until > now);
+            self.0.retain(|_, rest| rest.until > now);
             if self.0.len() >= RESTS {
                 return;
             }
         }
-        let (failures, until) = self.0.entry(id).or_insert((0, now));
-        let rest = Duration::from_secs(1 << (*failures).min(5)).min(REST);
-        *failures += 1;
-        *until = now + rest;
+        let rest = self.0.entry(id).or_insert(Rest {
+            failures: 0,
+            since: now,
+            until: now,
+        });
+        let span = Duration::from_secs(1 << rest.failures.min(5)).min(LONGEST);
+        rest.failures += 1;
+        rest.since = now;
+        rest.until = now + span;
+    }
+
+    /// When a dial to a peer failed last, and until when it rests.
+    pub(super) fn failure(&self, id: &PeerId) -> Option<(Time, Time)> {
+        self.0.get(id).map(|rest| (rest.since, rest.until))
     }
 
     /// Nobody rests any longer.
@@ -73,7 +93,7 @@ impl Rests {
     }
 
     fn is_resting(&self, id: &PeerId, now: Time) -> bool {
-        self.0.get(id).is_some_and(|(_, until)| *until > now)
+        self.0.get(id).is_some_and(|rest| rest.until > now)
     }
 }
 
@@ -102,6 +122,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         slot.dial = Some(Dial {
             stamp,
             is_running: false,
+            is_renewed: false,
             tries: 0,
         });
         self.book.hold(peer);
@@ -110,6 +131,21 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         } else if self.dials >= DIALS {
             self.dial_queue.push_back(peer);
         } else {
+            self.start_dial(peer, stamp, DIAL);
+        }
+    }
+
+    /// A newer card came: a dial that follows the old one is joined by another, once.
+    pub(super) fn redial(&mut self, peer: Peer) {
+        self.stamps += 1;
+        let stamp = self.stamps;
+        let has_room = self.dials < DIALS;
+        let slot = self.slot(peer);
+        let Some(dial) = slot.dial.as_mut().filter(|_| slot.link.is_none()) else {
+            return;
+        };
+        if has_room && dial.is_running && !dial.is_renewed {
+            (dial.stamp, dial.is_renewed) = (stamp, true);
             self.start_dial(peer, stamp, DIAL);
         }
     }
@@ -124,7 +160,13 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             Arc::clone(&self.gate),
             self.report.clone(),
         );
+        let id = self.book.id(peer);
+        // Who hosts a relay is dialled itself.
+        let site = self.site(peer).filter(|site| site.host != id);
+        let fresh = site.and_then(|site| self.want(site));
+        let relay = site.map(|site| TransportAddr::Relay(site.url()));
         let addresses = self.book.addresses(peer).into_iter().map(TransportAddr::Ip);
+        let addresses: Vec<_> = addresses.chain(relay).collect();
         let key = PublicKey::from_bytes(self.book.id(peer).as_bytes());
         let address = key.map(|key| EndpointAddr::from_parts(key, addresses));
         self.tasks.spawn(async move {
@@ -132,6 +174,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 let address = address.map_err(|_| Turned::Lost)?;
                 if address.is_empty() {
                     return Err(Turned::Lost);
+                }
+                if let Some((url, config)) = fresh {
+                    endpoint.insert_relay(url, config).await;
                 }
                 let connection = endpoint
                     .connect(address, ALPN)

@@ -20,7 +20,9 @@ use ringweave_overlay::{Host as _, Loss, Overlay};
 
 use super::{
     Hub,
+    beats::DOUBT,
     dials::{Dial, YOUNG},
+    paths::{self, Way},
 };
 use crate::{
     book::Book,
@@ -68,7 +70,12 @@ pub(super) struct Link<O: Overlay> {
     /// When something last went over it, either way, that was not a beat.
     pub(super) used: Time,
     pub(super) since: Time,
+    /// Since when the node doubts the link, though it stands.
+    pub(super) doubted: Option<Time>,
     pub(super) is_mine: bool,
+    /// How packets went when it was new, and how they go as far as was told.
+    pub(super) began: Option<Way>,
+    pub(super) way: Option<Way>,
     pub(super) incarnation: u64,
     tasks: Tasks,
 }
@@ -104,8 +111,16 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         &mut self.slots[peer.0 as usize]
     }
 
+    /// Opens a link, or, where the node holds it already, looks whether it is alive: others may have
+    /// lost theirs to the same peer.
     pub(super) fn open(&mut self, peer: Peer) {
-        self.slot(peer).is_open = true;
+        let now = self.now;
+        let slot = self.slot(peer);
+        let was_open = std::mem::replace(&mut slot.is_open, true);
+        if let Some(link) = slot.link.as_deref_mut().filter(|_| was_open) {
+            link.doubted.get_or_insert(now);
+            self.next_tick = self.next_tick.min(now + DOUBT);
+        }
         self.dial(peer);
     }
 
@@ -172,6 +187,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.rests.forget(&self.book.id(peer));
         self.book.hold(peer);
         self.book.learn(peer, &hello.card);
+        self.consider(peer);
         self.end_dial(peer);
         self.stamps += 1;
         let id = LinkId {
@@ -179,6 +195,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             stamp: self.stamps,
         };
         let (shared, tasks) = link::start(&connection, id, self.origin, &self.report);
+        let way = paths::way(&connection);
+        self.follow(&connection, id);
         let link = Link {
             id,
             connection,
@@ -191,7 +209,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             sent: self.now,
             used: self.now,
             since: self.now,
+            doubted: None,
             is_mine,
+            began: way,
+            way,
             incarnation: hello.incarnation,
             tasks,
         };
@@ -199,6 +220,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         slot.link = Some(Box::new(link));
         let waiting = std::mem::take(&mut slot.waiting);
         self.next_tick = self.now;
+        self.name_hosts(peer);
         self.contacts.note(&self.book, peer);
         self.watch(PeerEvent::Up {
             peer: self.book.id(peer),

@@ -17,6 +17,8 @@ mod dials;
 mod flow;
 mod links;
 mod lookup;
+mod paths;
+mod relays;
 mod roam;
 mod sweep;
 mod tree;
@@ -38,7 +40,6 @@ use tokio::{
     time::{Instant as Clock, sleep_until, timeout},
 };
 
-pub(crate) use self::contacts::Contacts;
 use self::{
     alarms::{Alarms, What},
     calls::Calls,
@@ -47,10 +48,11 @@ use self::{
     links::Slot,
     sweep::Sweeps,
 };
+pub(crate) use self::{contacts::Contacts, relays::Relays};
 use crate::{
     book::Book,
-    event::Event,
-    gate::{Gate, Parting},
+    event::{Event, Guest},
+    gate::{Gate, Parting, remote},
     handle::{PeerEvent, Request},
     home::Home,
     inbox::Shelf,
@@ -81,6 +83,7 @@ pub(crate) struct Parts<O: Overlay> {
     pub(crate) watchers: broadcast::Sender<PeerEvent>,
     pub(crate) placed: oneshot::Sender<Result<(), Ending>>,
     pub(crate) about: About,
+    pub(crate) relays: Relays,
     /// Kept as long as the peer lives: its directory, its announcement on the local network.
     pub(crate) kept: (Option<Home>, Option<Lan>),
 }
@@ -129,6 +132,7 @@ pub(crate) struct Hub<O: Overlay> {
     dial_queue: VecDeque<Peer>,
     tasks: JoinSet<()>,
     contacts: Contacts,
+    relays: Relays,
     calls: Calls<O>,
     shelf: Arc<Shelf>,
     /// Messages for the shelf, since the last flush.
@@ -177,6 +181,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             dial_queue: VecDeque::new(),
             tasks: JoinSet::new(),
             contacts: parts.contacts,
+            relays: parts.relays,
             calls: Calls::default(),
             shelf: Shelf::new(report.clone()),
             arrived: Vec::new(),
@@ -200,6 +205,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let mut events = Vec::with_capacity(BURST);
         self.now = self.clock();
         self.next_tick = self.now;
+        self.start_relays();
         self.enter();
         self.flush();
         loop {
@@ -290,7 +296,15 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 result,
             } => self.on_dialled(peer, stamp, result),
             Event::Knocked(guest) => {
-                let (connection, hello, send) = *guest;
+                let Guest {
+                    connection,
+                    hello,
+                    send,
+                    at,
+                } = *guest;
+                if let Some(at) = at {
+                    self.on_reached(&remote(&connection), at);
+                }
                 self.on_knock(connection, hello, send);
             }
             Event::Found(id, addresses) => self.on_found(id, &addresses),
@@ -300,6 +314,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                     self.step(Input::Drained(messages, bytes));
                 }
             }
+            Event::Noted(link, cards) => self.on_noted(link, cards),
+            Event::Rerouted(link) => self.on_rerouted(link),
+            Event::Home { found, lost } => self.on_home(found, lost),
+            Event::Hosting(host) => self.on_hosting(host),
         }
     }
 
@@ -395,6 +413,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }));
         drained.await;
         self.contacts.save(self.now, true);
+        self.relays.stop().await;
         if timeout(CLOSING, self.endpoint.close()).await.is_err() {
             tracing::debug!("the endpoint took too long to close");
         }

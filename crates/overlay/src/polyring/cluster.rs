@@ -6,9 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, Signature, Time};
 
+use smallvec::SmallVec;
+
 use super::{
     Cx, Grant, Member, Message, Offer, Phase, Policy, Polyring, Position, Proof, Ring, Roster,
-    Rule, Seat, Timer, Walk, grants::branch_at, table::Slots,
+    Rule, Seat, Timer, Walk, grants::branch_at, memory::HINTS, table::Slots,
 };
 
 /// How long a thin cluster waits for newcomers before it promotes a child.
@@ -119,11 +121,12 @@ impl Polyring {
     }
 
     /// My position, offered to one who shall be a member of it.
-    pub(super) fn seat_offer(&self, nonce: u64, grant: Arc<Grant>) -> Offer {
+    pub(super) fn seat_offer(&self, nonce: u64, grant: Arc<Grant>, hints: &[Peer]) -> Offer {
         Offer {
             nonce,
             grant,
             lineage: self.lineage.clone(),
+            hints: SmallVec::from_slice(&hints[..hints.len().min(HINTS)]),
             split: self.memory.split(),
             own: Roster::of(&self.own),
             above: (self.above.id != super::NOWHERE).then(|| Roster::of(&self.above)),
@@ -167,7 +170,7 @@ impl Polyring {
         };
         self.staffing.promoted = Some(cx.now);
         if let Some(grant) = self.seat_grant(cx, heir) {
-            let offer = Box::new(self.seat_offer(0, grant));
+            let offer = Box::new(self.seat_offer(0, grant, &[]));
             cx.send(heir, Message::Promote(offer));
         }
         self.staffing.due = Some(cx.now + TAKEN);

@@ -92,7 +92,10 @@ impl Grants {
         self.reserved
             .iter()
             .for_each(|reserved| reserved.grant.handles(see));
-        self.waiting.iter().for_each(|(walk, _)| see(walk.joiner));
+        for (walk, _) in &self.waiting {
+            see(walk.joiner);
+            walk.hints.iter().for_each(|peer| see(*peer));
+        }
     }
 
     /// Peers at and below a position, the newcomers on their way included.
@@ -195,12 +198,15 @@ impl Polyring {
     }
 
     /// As the keeper of the own (center) ring or of the ring below: where does the newcomer go?
-    fn decide(&mut self, cx: &mut Cx<'_>, walk: Walk, is_own: bool) {
+    fn decide(&mut self, cx: &mut Cx<'_>, mut walk: Walk, is_own: bool) {
+        if is_own {
+            self.hint(cx, &mut walk);
+        }
         let ring = if is_own { &self.own } else { &self.below };
         if !is_own {
             let mut seats = self.grants.held_seats(&self.own, cx.now);
             if let Some(grant) = seats.find(|grant| grant.peer == walk.joiner).cloned() {
-                let offer = self.seat_offer(walk.nonce, Arc::new(grant));
+                let offer = self.seat_offer(walk.nonce, Arc::new(grant), &walk.hints);
                 cx.send(walk.joiner, Message::Offer(Box::new(offer)));
                 return;
             }
@@ -373,7 +379,7 @@ impl Polyring {
         }
         if let Some(grant) = self.seat_grant(cx, walk.joiner) {
             self.grants.hold(grant.clone(), cx.now, true);
-            let offer = self.seat_offer(walk.nonce, grant);
+            let offer = self.seat_offer(walk.nonce, grant, &walk.hints);
             cx.send(walk.joiner, Message::Offer(Box::new(offer)));
         }
     }
@@ -388,6 +394,7 @@ impl Polyring {
             nonce: walk.nonce,
             grant,
             lineage,
+            hints: walk.hints.clone(),
             split: self.memory.split(),
             own: Roster::of(ring),
             above: (ring.id != PositionId::CENTER).then(|| Roster::of(above)),

@@ -109,6 +109,11 @@ impl Healing {
         self.suspects.iter().any(|suspect| suspect.peer == peer)
     }
 
+    /// Whether questions about suspects are under way, for others.
+    pub(super) fn is_witness(&self) -> bool {
+        !self.witnessed.is_empty()
+    }
+
     /// Whether the peer is suspected, and nobody was found who hears it.
     fn has_lost(&self, peer: Peer) -> bool {
         let mut suspects = self.suspects.iter();
@@ -351,6 +356,33 @@ impl Polyring {
         }
         // Two of us have lost it now: no need to wait until my own link has been silent for so long.
         self.on_down(cx, suspect, Loss::Silent);
+    }
+
+    /// The peer is there: those who asked about it hear so.
+    pub(super) fn vouch(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let (about, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.heal.witnessed)
+            .into_iter()
+            .partition(|witnessed| witnessed.suspect == peer);
+        self.heal.witnessed = others;
+        for Witnessed {
+            asker,
+            suspect,
+            incarnation,
+            ..
+        } in about
+        {
+            if asker != cx.me() {
+                let accusation = None;
+                cx.send(
+                    asker,
+                    Message::Answer {
+                        suspect,
+                        incarnation,
+                        accusation,
+                    },
+                );
+            }
+        }
     }
 
     fn accuse_to(&self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, Signature, Time};
 
+use smallvec::SmallVec;
+
 use super::{
     Cx, Grant, Heading, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId, Proof,
     Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
@@ -158,6 +160,7 @@ impl Polyring {
             level,
             heading,
             hops: 0,
+            hints: SmallVec::new(),
         };
         cx.send(to, Message::Join(walk));
     }
@@ -290,7 +293,7 @@ impl Polyring {
         for roster in rosters.into_iter().flatten() {
             self.take_roster(cx, roster);
         }
-        self.inherit(cx, offer.split);
+        self.inherit(cx, &offer.hints, offer.split);
         let mut lineage = offer.lineage;
         lineage.truncate(MAX_LINEAGE);
         self.move_in(cx, grant, lineage);

@@ -11,13 +11,16 @@ use std::time::Duration;
 use ringweave_ids::{Peer, Time};
 use smallvec::SmallVec;
 
-use super::{Cx, Message, Polyring, PositionId, Rule, Timer, has_passed};
+use super::{Cx, Message, Polyring, PositionId, Rule, Timer, Walk, has_passed};
 
 /// Members of the center that everybody knows.
 pub(super) const CENTER: usize = 4;
 
 /// Peers that a hello tells of.
 pub(super) const SAMPLE: usize = 2;
+
+/// Peers anywhere that a newcomer is told of.
+pub(super) const HINTS: usize = 4;
 
 /// Living peers anywhere, known by hearsay.
 const VIEW: usize = 24;
@@ -41,6 +44,9 @@ const ALARMED: usize = 4;
 /// The center is told of strangers at most this often.
 const MEET: Duration = Duration::from_secs(1);
 
+/// Who founded a center for want of another looks for others for so long.
+const FOUNDED: Duration = Duration::from_secs(120);
+
 /// For so long after meeting strangers their center is taken on its own word.
 const MEETING: Duration = Duration::from_secs(60);
 
@@ -53,9 +59,12 @@ pub(super) struct Memory {
     lost: Vec<Lost>,
     split: Vec<Lost>,
     turn: usize,
-    is_probing: bool,
+    /// When the next greeting is due; a timer that runs out at another moment is an old one.
+    probe_at: Option<Time>,
     met: Option<Time>,
     told: Option<Time>,
+    /// Since when the center is one that this peer founded for want of another.
+    founded: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,7 +170,11 @@ impl Polyring {
             .filter(|link| link.is_up)
             .map(|link| link.peer)
             .collect();
-        sample.extend(cx.random.pick(&known).copied());
+        if cx.random.below(2) == 0 {
+            sample.extend(cx.random.pick(&known).copied());
+        } else {
+            sample.extend(cx.random.pick(&self.memory.view).copied());
+        }
         sample.extend(cx.random.pick(&self.memory.view).copied());
         sample
     }
@@ -190,8 +203,24 @@ impl Polyring {
         self.arm_probe(cx);
     }
 
+    /// As the keeper of the center, by which all newcomers come: names some of those that came before,
+    /// so that everyone knows peers in other branches.
+    pub(super) fn hint(&mut self, cx: &mut Cx<'_>, walk: &mut Walk) {
+        if walk.hints.is_empty() {
+            let count = self.memory.view.len();
+            for _ in 0..HINTS.min(count) {
+                walk.hints
+                    .extend(cx.random.pick(&self.memory.view).copied());
+            }
+            self.memory.see(cx, walk.joiner);
+        }
+    }
+
     /// Newcomers remember whom those who were there before have lost.
-    pub(super) fn inherit(&mut self, cx: &mut Cx<'_>, split: Vec<Peer>) {
+    pub(super) fn inherit(&mut self, cx: &mut Cx<'_>, hints: &[Peer], split: Vec<Peer>) {
+        for peer in hints.iter().take(HINTS) {
+            self.memory.see(cx, *peer);
+        }
         let me = cx.me();
         for peer in split.into_iter().take(SPLIT).filter(|peer| *peer != me) {
             self.memory.lose(cx, peer, true);
@@ -201,33 +230,49 @@ impl Polyring {
 
     pub(super) fn arm_probe(&mut self, cx: &mut Cx<'_>) {
         let has_lost = !(self.memory.lost.is_empty() && self.memory.split.is_empty());
-        let is_needed = has_lost || self.is_alarmed();
-        if !is_needed || cx.config().without == Some(Rule::Merge) || self.memory.is_probing {
+        let is_alarmed = self.is_alarmed(cx.now);
+        if !(has_lost || is_alarmed) || cx.config().without == Some(Rule::Merge) {
             return;
         }
-        self.memory.is_probing = true;
-        let (low, high) = if self.is_alarmed() { ALARM } else { PROBE };
+        let (low, high) = if is_alarmed { ALARM } else { PROBE };
+        let is_soon = |at: Time| at > cx.now && at <= cx.now + high;
+        if self.memory.probe_at.is_some_and(is_soon) {
+            return;
+        }
         let span = cx.random.between(low, high);
+        self.memory.probe_at = Some(cx.now + span);
         cx.after(span, Timer::Probe);
     }
 
-    /// Whether so much is lost that others are looked for in a hurry: no neighbour, no way inward, or
-    /// a center that has lost more than it has.
-    fn is_alarmed(&self) -> bool {
+    /// The center changed: whether all of it but my position is gone, to which I may have been promoted.
+    pub(super) fn note_center(&mut self, cx: &mut Cx<'_>) {
+        let is_left_alone = self.own.staffed().count() <= 1 && self.own.positions().count() > 1;
+        self.memory.founded = match self.memory.founded {
+            None if is_left_alone => Some(cx.now),
+            known => known.filter(|_| self.own.positions().count() > 1),
+        };
+        self.arm_probe(cx);
+    }
+
+    /// Whether so much is lost that others are looked for in a hurry: no neighbour, no way inward, a
+    /// center that I founded for want of another, or one that has lost more than it has.
+    fn is_alarmed(&self, now: Time) -> bool {
         let is_center = self.own.id == PositionId::CENTER;
         let lost = self.memory.lost.len() + self.memory.split.len();
+        let founded = self.memory.founded;
         self.links.is_cut_off()
+            || founded.is_some_and(|since| !has_passed(now, since, FOUNDED))
             || (!is_center && self.above.population() == 0)
             || (is_center && lost > self.own.population())
     }
 
     /// Greets a few of those remembered, the lists in turn.
     pub(super) fn on_probe(&mut self, cx: &mut Cx<'_>) {
-        self.memory.is_probing = false;
-        if self.record.is_none() {
+        if self.record.is_none() || self.memory.probe_at.is_none_or(|at| cx.now < at) {
             return;
         }
-        let is_alarmed = self.is_alarmed();
+        self.memory.probe_at = None;
+        let is_alarmed = self.is_alarmed(cx.now);
         let count = if is_alarmed { ALARMED } else { 1 };
         let uses_view = is_alarmed || !self.memory.split.is_empty();
         let mut greeted: SmallVec<[Peer; ALARMED]> = SmallVec::new();
@@ -237,7 +282,7 @@ impl Polyring {
             }
             self.memory.turn = self.memory.turn.wrapping_add(1);
             let turn = self.memory.turn;
-            let list = match turn % 3 {
+            let list = match turn % 4 {
                 0 => &mut self.memory.split,
                 1 => &mut self.memory.lost,
                 _ if uses_view => {
@@ -249,7 +294,7 @@ impl Polyring {
             if list.is_empty() {
                 continue;
             }
-            let at = (turn / 3) % list.len();
+            let at = (turn / 4) % list.len();
             list[at].tries += 1;
             greeted.push(list[at].peer);
             if list[at].tries >= TRIES {

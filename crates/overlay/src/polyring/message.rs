@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    memory::{CENTER, SAMPLE},
+    memory::{CENTER, HINTS, SAMPLE},
     record::{Grant, Member, Position, PositionId, Visit},
     ring::{Ring, Version},
 };
@@ -123,6 +123,9 @@ pub struct Walk {
     pub heading: Heading,
     /// Hops made, at most [`MAX_HOPS`](super::grants::MAX_HOPS).
     pub hops: u8,
+    /// Peers anywhere in the network, put in by the center, at most
+    /// [`HINTS`](super::memory::HINTS).
+    pub hints: SmallVec<[Peer; HINTS]>,
 }
 
 /// Which way a search goes.
@@ -143,6 +146,8 @@ pub struct Offer {
     pub grant: Arc<Grant>,
     /// The positions above the place, from the center outward, at most [`MAX_LINEAGE`].
     pub lineage: Vec<Position>,
+    /// Peers anywhere in the network, at most [`HINTS`](super::memory::HINTS).
+    pub hints: SmallVec<[Peer; HINTS]>,
     /// Peers that were lost together, at most [`SPLIT`](super::memory::SPLIT).
     pub split: Vec<Peer>,
     /// The ring of the place.
@@ -206,7 +211,10 @@ pub struct Hello {
 impl crate::Message for Message {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         match self {
-            Self::Join(walk) => visit(&mut walk.joiner),
+            Self::Join(walk) => {
+                visit(&mut walk.joiner);
+                walk.hints.iter_mut().for_each(visit);
+            }
             Self::Choose {
                 candidates: peers, ..
             }
@@ -230,7 +238,11 @@ impl crate::Message for Message {
                 for position in &mut offer.lineage {
                     position.visit(visit);
                 }
-                offer.split.iter_mut().for_each(visit);
+                offer
+                    .hints
+                    .iter_mut()
+                    .chain(&mut offer.split)
+                    .for_each(visit);
             }
             Self::Hello(hello) => {
                 Arc::make_mut(&mut hello.member).visit(visit);

@@ -444,6 +444,7 @@ impl Polyring {
             self.derive_guid(cx);
         }
         if self.own.id == PositionId::CENTER && own == Change::Shape {
+            self.note_center(cx);
             let center = self.center(cx).into_vec();
             self.news_of_center(cx, center);
         } else if news.has_new_center {

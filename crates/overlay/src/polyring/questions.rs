@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Step};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{
     Order, Polyring, PositionId,
@@ -102,7 +103,36 @@ impl Polyring {
             return self.relabelled(view, slots, cell, to, wanted, flow);
         }
         let members = slots.members(cell);
-        pick(members, self.wanted(view, wanted, members), flow).map_or(Hop::Cut, Hop::To)
+        pick(members, self.wanted(view, wanted, members), flow)
+            .or_else(|| self.around(slots, cell, flow))
+            .map_or(Hop::Cut, Hop::To)
+    }
+
+    /// The way round a connection that does not stand: through the parent to a sibling, whom it counts
+    /// among its children; through a later member of my own position; in the center, through any other
+    /// sibling. Who cannot reach it either goes on alike, until the hops are used up.
+    #[cold]
+    fn around(&self, slots: &Slots, cell: &Cell, flow: u64) -> Option<Peer> {
+        let is_sibling = std::ptr::eq(slots, &self.table.own);
+        let parent = pick(&self.table.parent, None, flow).filter(|_| is_sibling);
+        let rank = usize::from(self.table.rank.at);
+        let later = || pick(self.co_members().as_slice().get(rank + 1..)?, None, flow);
+        let other = || {
+            if !is_sibling {
+                return None;
+            }
+            let [mine, theirs] = [self.table.mine, cell.position];
+            let others = slots
+                .cells()
+                .iter()
+                .filter(|it| it.position != mine && it.position != theirs);
+            let linked: SmallVec<[Peer; 64]> = others
+                .filter_map(|it| pick(slots.members(it), None, flow))
+                .collect();
+            let at = mix(flow ^ mine.0).checked_rem(linked.len() as u64)?;
+            linked.get(at as usize).copied()
+        };
+        parent.or_else(later).or_else(other)
     }
 
     /// The tag names a position that has another coordinate by now.
@@ -289,7 +319,7 @@ impl Polyring {
         }
     }
 
-    fn co_members(&self) -> impl Iterator<Item = &Link> {
+    fn co_members(&self) -> std::slice::Iter<'_, Link> {
         self.table.own.members_at(self.table.mine).iter()
     }
 }

@@ -95,6 +95,9 @@ impl Polyring {
     pub(super) fn on_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         self.relink(peer, true);
         self.heal.forget(peer);
+        if self.heal.is_witness() {
+            self.vouch(cx, peer);
+        }
         if self.record.is_some() && self.links.is_wanted(peer) {
             if self.links.hold(peer) {
                 cx.out.push(crate::Output::Open(peer));
@@ -453,7 +456,12 @@ impl Polyring {
                 }
             }
         }
-        let is_news = id == self.own.id && !(new_members.is_empty() && new_positions.is_empty());
+        // A record may say that a peer left my ring, and come with the news of another one.
+        let own = self.own.id;
+        if id != own {
+            new_positions.clear();
+        }
+        let is_news = !(new_members.is_empty() && new_positions.is_empty());
         if is_news && self.is_leader(cx) {
             for record in &new_members {
                 let position = record
@@ -466,7 +474,7 @@ impl Polyring {
                 }
             }
             for child in self.living_peers(&self.below, cx.me()) {
-                self.send_records(cx, child, id, new_members.clone(), new_positions.clone());
+                self.send_records(cx, child, own, new_members.clone(), new_positions.clone());
             }
         }
     }

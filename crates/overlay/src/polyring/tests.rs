@@ -6,6 +6,7 @@ use std::{
 
 use proptest::{prelude::*, strategy::ValueTree as _};
 use ringweave_ids::{Guid, Peer, Random, Signature};
+use smallvec::SmallVec;
 
 use super::{
     Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
@@ -399,8 +400,10 @@ fn a_peer_that_lost_everyone_goes_back_when_it_meets_one() {
 #[test]
 fn who_gives_its_place_up_is_no_heir_any_more() {
     let mut swarm = Swarm::grown(rings_of(4), 12, |_| "");
-    let ring = swarm.peers[&0].0.own.id;
-    let met = swarm.peers[&0].0.record.clone().expect("placed");
+    let other = &swarm.peers[&0].0;
+    let met = other.record.clone().expect("placed");
+    let position = other.own.position(other.position_id()).cloned();
+    let position = position.expect("its position is in its ring");
     swarm.isolate(7);
     swarm.run(seconds(25));
     assert!(
@@ -408,13 +411,16 @@ fn who_gives_its_place_up_is_no_heir_any_more() {
         "it would follow its parent"
     );
     // It meets one that sits elsewhere and looks for a place there; its turn as an heir comes, too.
-    let records = Message::Records {
-        ring,
-        members: vec![met],
-        positions: Vec::new(),
-        wanted: Vec::new(),
-    };
-    swarm.feed(7, Input::Received(Peer(0), records));
+    let hello = Message::Hello(Box::new(Hello {
+        member: met,
+        position,
+        above: None,
+        digests: SmallVec::new(),
+        center: SmallVec::new(),
+        sample: SmallVec::new(),
+        is_greeting: false,
+    }));
+    swarm.feed(7, Input::Received(Peer(0), hello));
     assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
     swarm.run(seconds(20));
     assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
@@ -458,7 +464,18 @@ fn a_peer_uses_whom_it_names_and_none_of_those_long_gone() {
     }
     heal(&mut swarm);
     let users = |swarm: &Swarm| {
-        let uses = |number: &&u32| gone.iter().any(|it| swarm.uses(**number).contains(it));
+        let uses = |number: &&u32| {
+            // Whom it has lost it remembers on purpose, up to a bound.
+            let mut remembered = BTreeSet::new();
+            let memory = &swarm.peers[number].0.memory;
+            memory.handles(&mut |peer| {
+                remembered.insert(peer.0);
+            });
+            assert!(remembered.len() <= 108, "{}", remembered.len());
+            let used = swarm.uses(**number);
+            gone.iter()
+                .any(|it| used.contains(it) && !remembered.contains(it))
+        };
         swarm.peers.keys().filter(uses).count()
     };
     assert!(users(&swarm) > 0, "tombstones name the dead");
@@ -644,6 +661,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 level,
                 heading,
                 hops,
+                hints: [Peer(u32::from(hops) % 30)].into_iter().collect(),
             }
         });
     prop_oneof![
@@ -669,6 +687,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 let offer = Box::new(Offer {
                     nonce,
                     lineage: positions.clone(),
+                    hints: [Peer(5)].into_iter().collect(),
                     split: vec![Peer(3), Peer(40)],
                     own: roster(grant.seat.ring),
                     above: (nonce % 2 == 0).then(|| roster(above)),
