@@ -92,6 +92,7 @@ impl Ground {
                         secret,
                         incarnation: 0,
                         met: Vec::new(),
+                        place: None,
                     },
                     Some(network_key),
                 )
@@ -140,6 +141,7 @@ fn join(
         secret: None,
         incarnation: 0,
         met: Vec::new(),
+        place: None,
     });
     if network.settled.version > memory.network.settled.version {
         memory.network = network.clone();
