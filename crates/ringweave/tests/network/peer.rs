@@ -168,9 +168,9 @@ impl Peer {
 
     /// Stops the process as a closed lid does, and wakes it after a while.
     pub(crate) fn sleep(&self, span: Duration) {
-        let signal = |name| {
+        let signal = |name: &str| {
             let pid = self.child.id().to_string();
-            let status = Command::new("kill").args([name, &pid]).status().unwrap();
+            let status = Command::new("kill").args([name, pid.as_str()]).status().unwrap();
             assert!(status.success(), "kill {name}: {status}");
         };
         signal("-STOP");
