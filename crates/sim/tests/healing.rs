@@ -25,7 +25,43 @@ use std::{
 use ringweave_sim::{FaultKind, Report, Rule, Scenario, run};
 
 /// What fails on some seed in a small world today, and why. What passes everywhere must not be here.
-const NOT_YET: &[(&str, &str)] = &[];
+const NOT_YET: &[(&str, &str)] = &[
+    (
+        "center-and-level-2",
+        "who looks for a place anew asks one contact, which may be looking, too",
+    ),
+    (
+        "churn-10-min",
+        "a seed does not become whole within the time",
+    ),
+    ("crash-30", "rosters are whole half a tick too late"),
+    ("crash-90", "one that was alone takes another place"),
+    (
+        "dead-contacts",
+        "who looks for a place anew asks one contact, which may be dead",
+    ),
+    ("dead-mates", "co-members without a connection wait for it"),
+    (
+        "dead-pairs-and-loss",
+        "an offer does not reach a newcomer that its keeper cannot dial",
+    ),
+    (
+        "dead-pairs-crash",
+        "an offer does not reach a newcomer that its keeper cannot dial",
+    ),
+    (
+        "halves-churn-1-min",
+        "a seed does not become whole within the time",
+    ),
+    (
+        "halves-churn-10-min",
+        "small rings take longer to become whole, and renumber more",
+    ),
+    (
+        "flapping-split without patience",
+        "nothing that it expects counts promotions",
+    ),
+];
 
 /// Who goes without a rule fails where it matters: a check that passes would be blind.
 const CANARIES: &[(Rule, &str)] = &[

@@ -170,7 +170,10 @@ impl Peer {
     pub(crate) fn sleep(&self, span: Duration) {
         let signal = |name: &str| {
             let pid = self.child.id().to_string();
-            let status = Command::new("kill").args([name, pid.as_str()]).status().unwrap();
+            let status = Command::new("kill")
+                .args([name, pid.as_str()])
+                .status()
+                .unwrap();
             assert!(status.success(), "kill {name}: {status}");
         };
         signal("-STOP");
