@@ -15,6 +15,10 @@ check:
 test:
     cargo test --workspace
 
+# Thirty processes that are killed and started again for five minutes, while they talk.
+chaos PEERS="30" SECONDS="300" SEED="1":
+    CHAOS_PEERS={{PEERS}} CHAOS_SECONDS={{SECONDS}} CHAOS_SEED={{SEED}} cargo test --release -p ringweave --test chaos -- --nocapture
+
 # The micro-benchmarks of docs/benchmarks.md; those beside other crates are in bench/.
 bench *ARGS:
     cargo bench --workspace {{ARGS}}

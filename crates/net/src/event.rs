@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Low(LinkId),
     /// A link's connection is gone.
     Gone(LinkId),
+    /// This machine's addresses changed.
+    Moved,
     /// A dial has ended.
     Dialled {
         /// Whom.

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase as _, TableDefinition};
-use ringweave_ids::{PeerId, wire};
+use ringweave_ids::{Guid, PeerId, wire};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,7 +19,9 @@ use crate::{
 
 /// Everything is one small record under one key: it is always written as a whole.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("peer");
-const KEY: &str = "memory 1";
+const KEY: &str = "memory 2";
+/// The same without the place, as it was written before.
+const KEY_1: &str = "memory 1";
 /// Peers remembered.
 pub(crate) const PEERS: usize = 256;
 /// 256 peers with the largest cards and hints.
@@ -46,6 +48,29 @@ pub(crate) struct Memory {
     pub(crate) incarnation: u64,
     /// Most recently met first, at most [`PEERS`].
     pub(crate) met: Vec<Met>,
+    /// Where it sat last.
+    pub(crate) place: Option<Guid>,
+}
+
+/// A memory of before places were remembered.
+#[derive(Serialize, Deserialize)]
+struct Memory1 {
+    network: Network,
+    secret: Option<Secret>,
+    incarnation: u64,
+    met: Vec<Met>,
+}
+
+impl From<Memory1> for Memory {
+    fn from(old: Memory1) -> Self {
+        Self {
+            network: old.network,
+            secret: old.secret,
+            incarnation: old.incarnation,
+            met: old.met,
+            place: None,
+        }
+    }
 }
 
 /// Where the memory is kept: a file, or nowhere.
@@ -75,22 +100,23 @@ impl Store {
         let Some((database, path)) = &self.0 else {
             return Ok(None);
         };
-        let bytes = read(database).map_err(|error| HomeError::State {
+        let failed = |why: String| HomeError::State {
             path: path.clone(),
-            why: error.to_string(),
-        })?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let memory: Memory = wire::decode(&bytes, CAP).map_err(|error| HomeError::State {
-            path: path.clone(),
-            why: error.to_string(),
-        })?;
+            why,
+        };
+        let read = |key| read(database, key).map_err(|error| failed(error.to_string()));
+        let memory = if let Some(bytes) = read(KEY)? {
+            wire::decode(&bytes, CAP)
+        } else if let Some(bytes) = read(KEY_1)? {
+            wire::decode(&bytes, CAP).map(|old: Memory1| old.into())
+        } else {
+            return Ok(None);
+        };
+        let memory: Memory = memory.map_err(|error| failed(error.to_string()))?;
         if memory.network.is_genuine() {
             Ok(Some(memory))
         } else {
-            Err(HomeError::State {
-                path: path.clone(),
-                why: "its network's signature is wrong".into(),
-            })
+            Err(failed("its network's signature is wrong".into()))
         }
     }
 
@@ -108,10 +134,10 @@ impl Store {
     }
 }
 
-fn read(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
+fn read(database: &Database, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
     let transaction = database.begin_read()?;
     match transaction.open_table(TABLE) {
-        Ok(table) => Ok(table.get(KEY)?.map(|value| value.value().to_vec())),
+        Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -119,7 +145,12 @@ fn read(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
 
 fn write(database: &Database, bytes: &[u8]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    transaction.open_table(TABLE)?.insert(KEY, bytes)?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        table.insert(KEY, bytes)?;
+        // Two memories would contradict each other one day.
+        table.remove(KEY_1)?;
+    }
     transaction.commit()?;
     Ok(())
 }
@@ -156,6 +187,7 @@ mod tests {
             secret: None,
             incarnation: 7,
             met: vec![met],
+            place: "[4.2.17]".parse().ok(),
         };
         let store = Store::open(path.clone()).unwrap();
         assert!(store.load().unwrap().is_none());
@@ -167,6 +199,32 @@ mod tests {
             (7, PeerId::from_bytes([3; 32]))
         );
         assert_eq!(read.network, memory.network);
+        assert_eq!(read.place.unwrap().to_string(), "[4.2.17]");
+    }
+
+    #[test]
+    fn a_memory_of_before_places_is_read_and_written_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("state.redb");
+        let old = Memory1 {
+            network: Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap(),
+            secret: None,
+            incarnation: 7,
+            met: Vec::new(),
+        };
+        let store = Store::open(path).unwrap();
+        let (database, _) = store.0.as_ref().unwrap();
+        let transaction = database.begin_write().unwrap();
+        let bytes = wire::encode(&old, CAP).unwrap();
+        let mut table = transaction.open_table(TABLE).unwrap();
+        table.insert(KEY_1, &bytes[..]).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        let memory = store.load().unwrap().unwrap();
+        assert_eq!((memory.incarnation, memory.place.is_none()), (7, true));
+        store.save(&memory).unwrap();
+        assert!(read(database, KEY_1).unwrap().is_none());
+        assert_eq!(store.load().unwrap().unwrap().incarnation, 7);
     }
 
     #[test]
@@ -182,6 +240,7 @@ mod tests {
             secret: None,
             incarnation: u64::MAX,
             met: vec![met; PEERS],
+            place: None,
         };
         assert!(wire::encode(&memory, CAP).is_ok());
     }

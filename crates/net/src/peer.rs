@@ -96,6 +96,7 @@ impl Ground {
                         secret,
                         incarnation: 0,
                         met: Vec::new(),
+                        place: None,
                     },
                     Some(network_key),
                 )
@@ -144,6 +145,7 @@ fn join(
         secret: None,
         incarnation: 0,
         met: Vec::new(),
+        place: None,
     });
     if network.settled.version > memory.network.settled.version {
         memory.network = network.clone();
@@ -189,6 +191,8 @@ fn polyring_config(network: &Network) -> polyring::Config {
             Policy::Labelled => polyring::Policy::Labelled,
             Policy::Nearest => polyring::Policy::Nearest,
         },
+        cluster: u8::try_from(settled.cluster)
+            .expect("a genuine network's clusters have at most 16 members"),
         ..polyring::Config::default()
     }
 }

@@ -44,7 +44,8 @@ pub struct Flow<A> {
     pub kind: MessageKind,
     /// The life of the receiver that the origin knows of; 0 before the first acknowledgement.
     pub life: u64,
-    /// Numbers below this one are settled: a receiver that waits for one of them waits no more.
+    /// Numbers below this one are settled: a receiver that waits for one of them waits no more. From
+    /// this one on, a broadcast's numbers are all of the same reach.
     pub first: u64,
 }
 
@@ -98,6 +99,8 @@ pub enum Cast<O: Overlay> {
     Several(Vec<Receiver<O::Address>>),
     /// To all that the span still covers.
     Span(O::Span),
+    /// A broadcast again, for the neighbour that asked for it.
+    Kept,
 }
 
 impl<O: Overlay> Clone for Cast<O> {
@@ -106,6 +109,7 @@ impl<O: Overlay> Clone for Cast<O> {
             Self::One => Self::One,
             Self::Several(receivers) => Self::Several(receivers.clone()),
             Self::Span(span) => Self::Span(span.clone()),
+            Self::Kept => Self::Kept,
         }
     }
 }
@@ -116,6 +120,7 @@ impl<O: Overlay> fmt::Debug for Cast<O> {
             Self::One => f.write_str("One"),
             Self::Several(receivers) => f.debug_tuple("Several").field(receivers).finish(),
             Self::Span(span) => f.debug_tuple("Span").field(span).finish(),
+            Self::Kept => f.write_str("Kept"),
         }
     }
 }

@@ -7,7 +7,7 @@ use ringweave_ids::{Peer, PeerId};
 use ringweave_overlay::{Loss, Overlay};
 use serde::{Deserialize, Serialize};
 
-use crate::Envelope;
+use crate::{Envelope, Repair};
 
 /// One input of a node.
 pub enum Input<O: Overlay> {
@@ -63,6 +63,8 @@ pub enum Frame<O: Overlay> {
     Overlay(O::Message),
     /// A routed message.
     Envelope(Envelope<O>),
+    /// A word about recent broadcasts.
+    Repair(Repair<O::Span>),
 }
 
 impl<O: Overlay> Clone for Frame<O> {
@@ -70,6 +72,7 @@ impl<O: Overlay> Clone for Frame<O> {
         match self {
             Self::Overlay(message) => Self::Overlay(message.clone()),
             Self::Envelope(envelope) => Self::Envelope(envelope.clone()),
+            Self::Repair(repair) => Self::Repair(repair.clone()),
         }
     }
 }
@@ -79,6 +82,7 @@ impl<O: Overlay> fmt::Debug for Frame<O> {
         match self {
             Self::Overlay(message) => f.debug_tuple("Overlay").field(message).finish(),
             Self::Envelope(envelope) => f.debug_tuple("Envelope").field(envelope).finish(),
+            Self::Repair(repair) => f.debug_tuple("Repair").field(repair).finish(),
         }
     }
 }
@@ -86,7 +90,7 @@ impl<O: Overlay> fmt::Debug for Frame<O> {
 /// Which queue of a link a frame goes through; control goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// Upkeep, acknowledgements, failures.
+    /// Upkeep, acknowledgements, failures, words about broadcasts.
     Control,
     /// Messages.
     Message,
@@ -205,7 +209,7 @@ pub enum Event<A> {
     Refused(String),
     /// The peer has left.
     Left,
-    /// A message for the application, in order per sender.
+    /// A message for the application, in order per sender unless it says otherwise.
     Message(Message),
     /// What became of a run: how many were delivered, and the last outcome, or the first failure.
     Ran(Ticket, usize, Outcome<A>),
@@ -236,6 +240,18 @@ pub struct Message {
     pub payload: Bytes,
     /// Hops it made.
     pub hops: u8,
+    /// Whether it comes after those that were sent before it.
+    pub turn: Turn,
+}
+
+/// Where a message stands among those of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turn {
+    /// After all earlier ones that came at all.
+    InOrder,
+    /// A later broadcast of the same sender came first, and did not wait any longer.
+    Late,
 }
 
 /// How a message was sent.

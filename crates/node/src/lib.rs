@@ -15,6 +15,7 @@ mod inspect;
 mod io;
 mod lru;
 mod node;
+mod repair;
 mod router;
 pub mod wire;
 
@@ -22,9 +23,10 @@ pub use directory::MAX_NAME;
 pub use envelope::{Cast, Envelope, Flow, Port, Receiver};
 pub use io::{
     Command, Destination, Effort, Event, Failure, Frame, Input, Lane, Listing, Message,
-    MessageKind, Outcome, Output, Placed, Query, Ticket, Traced,
+    MessageKind, Outcome, Output, Placed, Query, Ticket, Traced, Turn,
 };
 pub use node::{Counters, Node, Settings, Tick, Timer};
+pub use repair::{Known, Lacking, MAX_NAMED, Repair};
 
 /// The largest payload of one message, in bytes. Larger things travel as content, not as messages.
 pub const MAX_PAYLOAD: usize = 64 * 1024;

@@ -50,6 +50,10 @@ pub enum Tick {
     Retries,
     /// The directory renews, expires or hands over.
     Directory,
+    /// Neighbours came or went: those that came hear which broadcasts are recent.
+    Compare,
+    /// Broadcasts that are no longer recent are forgotten.
+    Forget,
 }
 
 /// Counters since the start of a node.
@@ -67,6 +71,16 @@ pub struct Counters {
     pub duplicates: u64,
     /// Those of them that belong to broadcasts.
     pub spread_twice: u64,
+    /// Broadcasts that came because this peer asked for them.
+    pub repaired: u64,
+    /// Broadcasts delivered after a later one of their sender.
+    pub late: u64,
+    /// Broadcasts offered to a neighbour, each time one is.
+    pub offered: u64,
+    /// Broadcasts asked of a neighbour, each time one is.
+    pub asked: u64,
+    /// Broadcasts that were offered or missed, and came from nobody who was asked.
+    pub missed: u64,
     /// Messages dropped: the inbox was full, or too many waited for an earlier one.
     pub dropped: u64,
     /// Nonsense from the network.
@@ -128,6 +142,11 @@ impl<O: Overlay> Node<O> {
                     out,
                 );
             }
+            Input::Received(peer, Frame::Repair(repair)) => {
+                self.with(now, random, host, out, |router, ground| {
+                    router.on_repair(ground, peer, repair);
+                });
+            }
             Input::Timer(Timer::Overlay(timer)) => {
                 self.tend(now, random, host, OverlayInput::Timer(timer), out);
             }
@@ -139,7 +158,10 @@ impl<O: Overlay> Node<O> {
             Input::Join(contacts) => {
                 self.tend(now, random, host, OverlayInput::Join(contacts), out);
             }
-            Input::Up(peer) => self.tend(now, random, host, OverlayInput::Up(peer), out),
+            Input::Up(peer) => {
+                self.tend(now, random, host, OverlayInput::Up(peer), out);
+                self.with(now, random, host, out, Router::compare_soon);
+            }
             Input::Down(peer, loss) => {
                 self.tend(now, random, host, OverlayInput::Down(peer, loss), out);
                 self.with(now, random, host, out, |router, ground| {

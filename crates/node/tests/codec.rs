@@ -10,11 +10,14 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use ringweave_ids::{Key, Peer};
 use ringweave_node::{
-    Cast, Envelope, Flow, Frame, MAX_PAYLOAD, MessageKind, Port, Receiver,
+    Cast, Envelope, Flow, Frame, Known, Lacking, MAX_NAMED, MAX_PAYLOAD, MessageKind, Port,
+    Receiver, Repair,
     wire::{Book, Contact, Decoder, Encoder, MAX_FRAME},
 };
-use ringweave_overlay::Target;
+use ringweave_overlay::{Overlay, Target};
 use swarm::{Desk, Tree, Word, id};
+
+type Span = <Tree as Overlay>::Span;
 
 const PEERS: u32 = 20;
 
@@ -77,6 +80,7 @@ fn cast() -> impl Strategy<Value = Cast<Tree>> {
         proptest::strategy::Just(()).prop_map(|()| Cast::One),
         proptest::collection::vec(receiver, 0..20).prop_map(Cast::Several),
         any::<(Option<u32>, bool)>().prop_map(Cast::Span),
+        proptest::strategy::Just(()).prop_map(|()| Cast::Kept),
     ]
 }
 
@@ -101,7 +105,38 @@ fn frame(flows: Vec<Arc<Flow<u32>>>) -> impl Strategy<Value = Frame<Tree>> {
         })
     });
     let peers = proptest::collection::vec((0..PEERS).prop_map(Peer), 0..30);
-    prop_oneof![4 => envelope, 1 => peers.prop_map(|peers| Frame::Overlay(Word::Greet(peers)))]
+    prop_oneof![
+        4 => envelope,
+        1 => peers.prop_map(|peers| Frame::Overlay(Word::Greet(peers))),
+        1 => repair().prop_map(Frame::Repair),
+    ]
+}
+
+/// A word about recent broadcasts.
+fn repair() -> impl Strategy<Value = Repair<Span>> {
+    let numbers = proptest::collection::vec(any::<(u64, u32)>(), 0..20);
+    let known = (0..PEERS, any::<u64>(), numbers).prop_map(|(of, incarnation, numbers)| Known {
+        origin: id(of),
+        incarnation,
+        numbers,
+    });
+    let lacking = |known: Vec<Known>| {
+        let lacking = known.into_iter().map(|known| Lacking {
+            origin: known.origin,
+            incarnation: known.incarnation,
+            numbers: known
+                .numbers
+                .into_iter()
+                .map(|(number, _)| number)
+                .collect(),
+        });
+        Repair::Ask(lacking.collect())
+    };
+    let known = proptest::collection::vec(known, 0..10);
+    prop_oneof![
+        (any::<Span>(), known.clone()).prop_map(|(span, known)| Repair::Offer { span, known }),
+        known.prop_map(lacking),
+    ]
 }
 
 fn frames() -> impl Strategy<Value = Vec<Frame<Tree>>> {
@@ -230,7 +265,7 @@ fn messages_of_a_flow_come_with_the_same_flow() {
     let read = read_all(written(&frames));
     let flows = read.iter().map(|frame| match frame {
         Frame::Envelope(envelope) => &envelope.flow,
-        Frame::Overlay(_) => panic!("no envelope"),
+        Frame::Overlay(_) | Frame::Repair(_) => panic!("no envelope"),
     });
     let flows = flows.collect::<Vec<_>>();
     assert!(flows.windows(2).all(|two| Arc::ptr_eq(two[0], two[1])));
@@ -253,6 +288,25 @@ fn unknown_frames_are_skipped_and_counted() {
     bytes.extend_from_slice(&written(&[unicast(&flow, 1, b"x")]));
     let mut decoder = Decoder::<Tree>::new();
     assert!(decoder.decode(&mut bytes, &mut desk()).unwrap().is_some());
+    assert_eq!(decoder.skipped(), 2);
+}
+
+#[test]
+fn words_about_broadcasts_that_name_too_many_are_skipped() {
+    let ask = |count| {
+        Frame::Repair(Repair::Ask(vec![Lacking {
+            origin: id(1),
+            incarnation: 1,
+            numbers: vec![7; count],
+        }]))
+    };
+    let mut bytes = written(&[ask(MAX_NAMED + 1), ask(MAX_NAMED)]);
+    // A variant that nobody knows yet.
+    bytes.extend_from_slice(&[3, 3, 99, 0]);
+    let mut decoder = Decoder::<Tree>::new();
+    let frame = decoder.decode(&mut bytes, &mut desk()).unwrap().unwrap();
+    assert!(matches!(frame, Frame::Repair(word) if word.named() == MAX_NAMED));
+    assert!(decoder.decode(&mut bytes, &mut desk()).unwrap().is_none());
     assert_eq!(decoder.skipped(), 2);
 }
 

@@ -52,7 +52,7 @@ fn copies(swarm: &Swarm) -> Vec<(u32, u32, Vec<u32>)> {
             Frame::Envelope(envelope) if envelope.flow.port == Port::APP => {
                 let receivers = match &envelope.cast {
                     Cast::Several(receivers) => receivers.iter().map(|one| one.address).collect(),
-                    Cast::One | Cast::Span(_) => Vec::new(),
+                    Cast::One | Cast::Span(_) | Cast::Kept => Vec::new(),
                 };
                 Some((*from, *to, receivers))
             }

@@ -197,7 +197,7 @@ fn the_second_owner_answers_where_the_first_is_silent() {
     let mut swarm = Swarm::line(6);
     swarm.filter = Box::new(|_, _, frame| match frame {
         Frame::Envelope(envelope) => !matches!(envelope.flow.target, Target::Key { choice: 0, .. }),
-        Frame::Overlay(_) => true,
+        Frame::Overlay(_) | Frame::Repair(_) => true,
     });
     for wanted in 0..6 {
         assert_eq!(
@@ -336,7 +336,7 @@ fn nonsense_is_counted_and_changes_nothing() {
     swarm.result(ticket).unwrap();
     let envelopes = swarm.sent.iter().filter_map(|(_, to, frame)| match frame {
         Frame::Envelope(envelope) => Some((*to, envelope.clone())),
-        Frame::Overlay(_) => None,
+        Frame::Overlay(_) | Frame::Repair(_) => None,
     });
     let mut count = 0;
     for (to, mut envelope) in envelopes.collect::<Vec<_>>() {

@@ -13,7 +13,7 @@ use swarm::{Swarm, Word, id};
 fn port(frame: &Frame<swarm::Tree>) -> Option<Port> {
     match frame {
         Frame::Envelope(envelope) => Some(envelope.flow.port),
-        Frame::Overlay(_) => None,
+        Frame::Overlay(_) | Frame::Repair(_) => None,
     }
 }
 

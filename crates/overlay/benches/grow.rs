@@ -213,7 +213,9 @@ fn kind(input: &Input<Polyring>) -> &'static str {
             Message::Hello(_) => "message hello",
             Message::Summary { .. } => "message summary",
             Message::Records { .. } => "message records",
-            Message::Prefix { .. } => "message prefix",
+            Message::Lineage { .. } => "message lineage",
+            Message::Meet { .. } => "message meet",
+            Message::Promote(_) => "message promote",
             _ => "message, other",
         },
         Input::Timer(timer) => match timer {

@@ -106,7 +106,7 @@ fn decisions(c: &mut Criterion) {
             profile: &profile,
             host: &Quiet,
         };
-        let peer = Polyring::built(&view, mine, own, below, above, prefix.clone());
+        let peer = Polyring::built(&view, mine, own, below, above, vec![parent.clone()]);
         let to = |address: Guid| Target::Peer {
             id: Quiet.id(Peer(99_999)),
             address,

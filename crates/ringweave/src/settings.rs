@@ -11,7 +11,7 @@ use std::{
 };
 
 use ringweave_api::{Word, check_name};
-use ringweave_net::{Hosting, Invite, MAX_RING, Policy, Shape, Topology};
+use ringweave_net::{Hosting, Invite, MAX_CLUSTER, MAX_RING, Policy, Shape, Topology};
 use serde::Deserialize;
 
 use crate::{cli::UpArgs, exit::Problem};
@@ -210,13 +210,13 @@ pub(crate) fn ring_size(size: u32) -> Result<u32, Problem> {
 /// A cluster's size.
 ///
 /// # Errors
-/// If it is other than 1.
+/// If it is out of range.
 pub(crate) fn cluster(size: u32) -> Result<u32, Problem> {
-    if size == 1 {
+    if (1..=MAX_CLUSTER).contains(&size) {
         Ok(size)
     } else {
         Err(Problem::usage(format!(
-            "--cluster {size} is not in this version; a position has 1 member"
+            "--cluster {size} is out of range; a position with children has 1 to {MAX_CLUSTER} members"
         )))
     }
 }
@@ -326,7 +326,7 @@ mod tests {
         for text in [
             "ring_size = 1",
             "ring_size = 4096",
-            "cluster = 3",
+            "cluster = 17",
             "topology = \"chord\"",
             "topology = \"pyramid\"",
             "policy = \"best\"",

@@ -68,7 +68,7 @@ fn words_that_make_no_sense_change_nothing() {
         (up(&["--join", "hello"]), "no invite"),
         (up(&["--join", "ringweave1"]), "cut short"),
         (up(&["--join", "@gone"]), "gone"),
-        (up(&["--cluster", "2"]), "--cluster 2"),
+        (up(&["--cluster", "17"]), "--cluster 17"),
         (up(&["--topology", "star"]), "not in this version"),
         (up(&["--ring-size", "5000"]), "out of range"),
         (up(&["--ring-size", "many"]), "many"),

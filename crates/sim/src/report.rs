@@ -111,6 +111,14 @@ pub struct Broadcast {
     pub transmissions: u64,
     /// Copies that met a peer which had it.
     pub duplicates: u64,
+    /// Copies that came because the receiver asked for them.
+    pub repaired: u64,
+    /// Broadcasts delivered after a later one of their sender.
+    pub late: u64,
+    /// Broadcasts offered to a neighbour, each time one was.
+    pub offered: u64,
+    /// Broadcasts asked of a neighbour, each time one was.
+    pub asked: u64,
     /// Milliseconds until the last peer of the slowest broadcast had it.
     pub last_ms: f64,
 }

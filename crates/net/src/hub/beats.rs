@@ -31,6 +31,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 link.shared.excuse(late);
             }
         }
+        if late > SILENCE {
+            // The machine slept: the others have taken this peer for dead by now.
+            self.on_moved();
+        }
         let mut next = self.now + BEAT;
         let (mut silent, mut idle, mut alive) = (Vec::new(), Vec::new(), Vec::new());
         for slot in &mut self.slots {
@@ -63,6 +67,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
             next = next.min(link.sent + BEAT);
             next = next.min(self.now + SILENCE.saturating_sub(silence));
+        }
+        if !self.contacts.is_placed {
+            next = next.min(self.contacts.next_try);
         }
         self.next_tick = next.max(self.now + TICK);
         for peer in alive {

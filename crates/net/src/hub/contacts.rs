@@ -1,27 +1,37 @@
-//! Ways into the network: the peers an invite, the disk or the local network named, tried in turn.
+//! Ways into the network: the peers an invite, the disk or the local network named.
+//!
+//! They are dialled in waves, several at once, since most of those that the disk remembers may be gone
+//! and a dial takes seconds to find that out. Whoever answers first is asked for a place.
 
 use std::{net::SocketAddr, time::Duration};
 
 use ringweave_ids::{Guid, Peer, PeerId, Time};
 use ringweave_node::Input;
 use ringweave_overlay::{Host as _, Overlay};
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::Hub;
+use super::{Ending, Hub};
 use crate::{
     book::Book,
     invite::{InviteContact, MAX_ADDRESSES, MAX_CONTACTS},
     memory::{Memory, Met, PEERS, Store},
 };
 
-/// Contacts tried at once.
+/// Contacts dialled in one wave.
 const ABREAST: usize = 4;
-/// How long one set of contacts has before the next is tried too.
+/// Between two waves: most peers on Earth have answered a dial by then.
+const WAVE: Duration = Duration::from_millis(300);
+/// Contacts dialled in one round of waves: as many as dials may be under way.
+const ROUND: usize = 32;
+/// Between two rounds, and how long a place may be lost before contacts are asked for another.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a founder looks for its old network before it founds it again.
 const FOUNDING: Duration = Duration::from_secs(5);
 /// How often the memory is written at most.
 const SAVING: Duration = Duration::from_secs(2);
+
+/// Tells whoever started this peer that it has a place, or why not.
+pub(crate) type Placed = oneshot::Sender<Result<(), Ending>>;
 
 /// Whom this peer knows outside its table, and whether it has found its way in.
 pub(crate) struct Contacts {
@@ -32,6 +42,8 @@ pub(crate) struct Contacts {
     pub(super) is_placed: bool,
     pub(super) next_try: Time,
     turn: usize,
+    /// Peers asked for a place, as long as there is none.
+    asked: Vec<Peer>,
     /// Whether there is something to write; a newcomer writes nothing before it has a place, so that
     /// an invite that led nowhere leaves nothing behind.
     is_changed: bool,
@@ -48,17 +60,28 @@ impl Contacts {
             is_placed: false,
             next_try: Time::ZERO,
             turn: 0,
+            asked: Vec::new(),
             is_changed: false,
             saved: Time::ZERO,
             saving: None,
         }
     }
 
-    /// This peer has a place, and so is a member from now on.
-    pub(super) fn on_placed(&mut self) {
+    /// This peer has a place, and so is a member from now on. Who waits for that hears it at once if
+    /// the disk knows, else as soon as it does: a member that dies then comes back as one.
+    pub(super) fn on_placed(&mut self, guid: &Guid, told: Option<Placed>) {
         self.is_placed = true;
-        self.is_changed |= !self.is_known;
-        self.is_known = true;
+        self.asked.clear();
+        self.is_changed |= self.memory.place.as_ref() != Some(guid);
+        self.memory.place = Some(guid.clone());
+        if std::mem::replace(&mut self.is_known, true) {
+            if let Some(told) = told {
+                // Whoever started this peer may have given up on it.
+                let _ = told.send(Ok(()));
+            }
+        } else {
+            self.write(told);
+        }
     }
 
     /// A peer was met: it moves to the front of the memory.
@@ -78,14 +101,24 @@ impl Contacts {
         self.is_changed = true;
     }
 
+    /// This peer was elsewhere for a while: whom it could not reach then it may reach now.
+    pub(super) fn try_now(&mut self, now: Time) {
+        self.turn = 0;
+        self.next_try = now;
+    }
+
     /// Starts to write the memory if it changed; not too often, unless it is the last time.
     pub(super) fn save(&mut self, now: Time, is_last: bool) {
         let is_newcomer = !self.is_known && !self.is_placed;
         if is_newcomer || !self.is_changed || (!is_last && now.since(self.saved) < SAVING) {
             return;
         }
-        self.is_changed = false;
         self.saved = now;
+        self.write(None);
+    }
+
+    fn write(&mut self, told: Option<Placed>) {
+        self.is_changed = false;
         let (store, memory, before) = (self.store.clone(), self.memory.clone(), self.saving.take());
         self.saving = Some(tokio::spawn(async move {
             if let Some(before) = before {
@@ -95,6 +128,10 @@ impl Contacts {
             let saved = tokio::task::spawn_blocking(move || store.save(&memory)).await;
             if let Ok(Err(error)) = saved {
                 tracing::warn!("cannot remember peers: {error}");
+            }
+            if let Some(told) = told {
+                // Whoever started this peer may have given up on it.
+                let _ = told.send(Ok(()));
             }
         }));
     }
@@ -111,6 +148,7 @@ impl Contacts {
 impl<O: Overlay<Address = Guid>> Hub<O> {
     /// Enters the network: through its contacts, or, with none, by founding it.
     pub(super) fn enter(&mut self) {
+        self.watch_moves();
         if self.contacts.memory.met.is_empty() {
             self.step(Input::Join(Vec::new()));
             self.contacts.next_try = self.now + PATIENCE;
@@ -124,7 +162,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         if self.contacts.is_placed || self.leaving.is_some() || self.now < self.contacts.next_try {
             return;
         }
-        let is_alone = self.slots.iter().all(|slot| slot.link.is_none());
+        let is_alone = self.dials == 0 && self.linked().next().is_none();
         if is_alone && self.book.is_founder() && self.now.since(Time::ZERO) >= FOUNDING {
             self.step(Input::Join(Vec::new()));
             self.contacts.next_try = self.now + PATIENCE;
@@ -133,23 +171,17 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
+    /// Dials the next contacts, and asks for a place whoever can be asked.
     fn try_contacts(&mut self) {
         let met = &self.contacts.memory.met;
-        let count = met.len().min(ABREAST);
-        let turn = self.contacts.turn;
-        let chosen: Vec<Met> = (0..count)
-            .map(|k| met[(turn + k) % met.len()].clone())
-            .collect();
-        self.contacts.turn = turn.wrapping_add(count);
-        // Until a founder founds, its contacts get the whole time.
-        self.contacts.next_try = self.now
-            + if self.book.is_founder() {
-                FOUNDING
-            } else {
-                PATIENCE
-            };
+        let wave = self.contacts.turn..(self.contacts.turn + ABREAST).min(met.len());
+        let chosen: Vec<Met> = met.get(wave.clone()).unwrap_or_default().to_vec();
+        let is_over = wave.end >= met.len();
+        let is_last = is_over || wave.end.is_multiple_of(ROUND);
+        self.contacts.turn = if is_over { 0 } else { wave.end };
+        self.contacts.next_try = self.now + if is_last { PATIENCE } else { WAVE };
         self.make_way();
-        let mut peers = Vec::new();
+        let mut dialled = Vec::new();
         for met in chosen {
             let Some(peer) = self.book.admit(met.id) else {
                 continue;
@@ -157,12 +189,32 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             self.book.learn(peer, &met.card);
             self.book.hint(peer, &met.hints);
             if peer != Book::ME {
-                peers.push(peer);
+                self.dial(peer);
+                dialled.push(peer);
             }
         }
-        if !peers.is_empty() {
-            self.step(Input::Join(peers));
+        let linked: Vec<_> = self.linked().collect();
+        let asked = if linked.is_empty() { dialled } else { linked };
+        if !asked.is_empty() && (is_last || asked != self.contacts.asked) {
+            self.contacts.asked.clone_from(&asked);
+            self.step(Input::Join(asked));
         }
+    }
+
+    /// A connection stands: the first while there is no place leads to one, perhaps.
+    pub(super) fn on_answered(&mut self, peer: Peer) {
+        let is_searching = !self.contacts.is_placed && self.leaving.is_none();
+        let asked = &self.contacts.asked;
+        let is_first = asked.first() != Some(&peer) && self.linked().all(|other| other == peer);
+        if is_searching && is_first && !asked.is_empty() {
+            self.contacts.asked = vec![peer];
+            self.later.push_back(Input::Join(vec![peer]));
+        }
+    }
+
+    fn linked(&self) -> impl Iterator<Item = Peer> {
+        let links = self.slots.iter().filter_map(|slot| slot.link.as_deref());
+        links.map(|link| link.id.peer)
     }
 
     /// The local network knows a peer: a way in for one that has no place, and else of no use.
@@ -180,11 +232,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
     /// The peers an invite names: this one, then those it is linked with, then those it met.
     pub(super) fn invited(&self) -> Vec<InviteContact> {
-        let linked = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.link.as_deref())
-            .map(|link| link.id.peer);
         let met = self
             .contacts
             .memory
@@ -192,7 +239,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             .iter()
             .filter_map(|met| self.book.peer(&met.id));
         let mut contacts: Vec<InviteContact> = Vec::new();
-        for peer in std::iter::once(Book::ME).chain(linked).chain(met) {
+        for peer in std::iter::once(Book::ME).chain(self.linked()).chain(met) {
             let id = self.book.id(peer);
             let mut addresses = self.book.addresses(peer);
             addresses.truncate(MAX_ADDRESSES);

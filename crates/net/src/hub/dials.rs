@@ -82,6 +82,11 @@ impl Rests {
         self.0.get(id).map(|rest| (rest.since, rest.until))
     }
 
+    /// Nobody rests any longer.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// A peer was reached.
     pub(super) fn forget(&mut self, id: &PeerId) {
         self.0.remove(id);

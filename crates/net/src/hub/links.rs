@@ -229,6 +229,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             self.send(peer, lane, frame);
         }
         self.later.push_back(Input::Up(peer));
+        self.on_answered(peer);
     }
 
     pub(super) fn on_gone(&mut self, id: LinkId) {

@@ -19,6 +19,7 @@ mod links;
 mod lookup;
 mod paths;
 mod relays;
+mod roam;
 mod sweep;
 mod tree;
 
@@ -288,6 +289,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             } => self.on_batch(link, lane, bytes, credit),
             Event::Low(link) => self.on_low(link),
             Event::Gone(link) => self.on_gone(link),
+            Event::Moved => self.on_moved(),
             Event::Dialled {
                 peer,
                 stamp,
@@ -347,11 +349,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     fn tell(&mut self, event: Told<Guid>) {
         match event {
             Told::Placed(guid) => {
-                self.contacts.on_placed();
-                if let Some(placed) = self.placed.take() {
-                    // Whoever started this peer may have given up on it.
-                    let _ = placed.send(Ok(()));
-                }
+                self.contacts.on_placed(&guid, self.placed.take());
                 self.watch(PeerEvent::Placed { guid });
             }
             Told::Displaced => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ringweave_overlay::Overlay;
 
 use super::{Ground, Router};
-use crate::{Event, Failure, Message, MessageKind};
+use crate::{Event, Failure, Message, MessageKind, Turn};
 
 /// Messages that wait for the application.
 pub(super) const INBOX: usize = 1_024;
@@ -78,6 +78,7 @@ impl<O: Overlay> Router<O> {
             sequence,
             payload,
             hops: 0,
+            turn: Turn::InOrder,
         };
         if self.deliver(ground, message) {
             Ok(0)

@@ -21,8 +21,12 @@ mod holder;
 mod inbox;
 mod jobs;
 mod multicast;
+mod order;
 mod receiver;
+mod recent;
+mod repair;
 mod retry;
+mod seen;
 mod sender;
 mod spread;
 mod trace;
@@ -189,6 +193,7 @@ impl<O: Overlay> Router<O> {
             Cast::One => self.route(ground, envelope),
             Cast::Several(_) => self.share_out(ground, envelope),
             Cast::Span(_) => self.on_copy(ground, from, envelope),
+            Cast::Kept => self.on_kept(ground, from, &envelope),
         }
     }
 
@@ -408,12 +413,15 @@ impl<O: Overlay> Router<O> {
                 self.flush_acks(ground);
             }
             Tick::Directory => self.tend_directory(ground),
+            Tick::Compare => self.compare(ground),
+            Tick::Forget => self.forget_broadcasts(ground),
             Tick::Retries => {
                 self.is_ticking = false;
-                // All four are looked at, whatever the others have left to do.
+                // All five are looked at, whatever the others have left to do.
                 let is_busy = self.retry_sends(ground)
                     | self.skip_gaps(ground)
                     | self.close_spreads(ground)
+                    | self.repair_spreads(ground)
                     | self.retry_asks(ground);
                 if is_busy {
                     self.tick(ground);
@@ -436,6 +444,7 @@ impl<O: Overlay> Router<O> {
             Upkeep::Placed(address) => {
                 self.finder.forget_absent();
                 if self.address.as_ref() != Some(address) {
+                    self.on_moved(ground);
                     self.address = Some(address.clone());
                     self.epoch += 1;
                     self.publish(ground);
@@ -445,6 +454,7 @@ impl<O: Overlay> Router<O> {
                 self.finder.forget_absent();
                 self.hurry(ground);
                 self.on_changed(ground);
+                self.compare_soon(ground);
             }
             Upkeep::Fault(_) => self.counters.faults += 1,
             Upkeep::Displaced | Upkeep::Refused(_) | Upkeep::Left => {}
@@ -454,6 +464,7 @@ impl<O: Overlay> Router<O> {
     /// The connection to a neighbour is gone.
     pub(crate) fn on_down(&mut self, ground: &mut Ground<'_, O>, peer: Peer) {
         self.give_up_branch(ground, peer);
+        self.on_neighbour_lost(ground, peer);
     }
 
     /// This peer is about to leave.

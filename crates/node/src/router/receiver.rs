@@ -16,7 +16,7 @@ use super::{
     inbox::Inbox,
     sender::WINDOW,
 };
-use crate::{Cast, Envelope, Flow, Message, Port, Tick, lru::Lru};
+use crate::{Cast, Envelope, Flow, Message, Port, Tick, Turn, lru::Lru};
 
 /// Origins whose numbers are remembered.
 const INFLOWS: usize = 8_192;
@@ -166,6 +166,7 @@ impl<O: Overlay> Router<O> {
             sequence,
             payload,
             hops,
+            turn: Turn::InOrder,
         };
         if sequence == inflow.expected {
             self.accept(ground, slot, message);

@@ -1,6 +1,7 @@
 //! Broadcasts: every peer once, and the count of those reached on the way back.
 //!
 //! The overlay says which copies to send on; a window of numbers per origin drops what comes twice.
+//! What is missed all the same is made good by comparing with neighbours: [`repair`](super::repair).
 //! The count is a convergecast (Segall, "Distributed network protocols", IEEE Trans. IT 1983): each
 //! peer answers the neighbour it heard from once all its own copies have answered, or its time is up,
 //! which is shorter the further out it sits, so that partial counts still arrive.
@@ -17,10 +18,12 @@ use super::{
     control::Control,
     forward::{HOP_LIMIT, flow_hash},
     receiver::LAST_NUMBER,
+    recent::{Offers, Recent},
+    seen::Seen,
 };
 use crate::{
     Cast, Envelope, Event, Failure, Flow, Frame, Lane, MAX_PAYLOAD, Message, MessageKind, Output,
-    Port, Ticket, lru::Lru,
+    Port, Ticket, Turn, lru::Lru,
 };
 
 /// Origins whose numbers are remembered.
@@ -35,33 +38,29 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const PER_HOP: Duration = Duration::from_millis(150);
 /// The least that any peer waits.
 const LEAST_PATIENCE: Duration = Duration::from_millis(300);
-/// Words of a window of numbers: 1,024 of them.
-const WORDS: usize = 16;
 
 /// Which broadcast: its origin, the life of that, and the number.
-type Name = (PeerId, u64, u64);
+pub(super) type Name = (PeerId, u64, u64);
 
 /// Broadcasts that came by.
 pub(super) struct Spreads<O: Overlay> {
-    seen: Lru<PeerId, Seen>,
-    branches: Lru<Name, Branch<O::Address>>,
+    pub(super) seen: Lru<PeerId, Seen>,
+    branches: Lru<Name, Branch<O>>,
     routed: BTreeMap<u64, Routed>,
     last: u64,
-    copies: Vec<(Peer, O::Span)>,
-}
-
-/// The numbers of one origin that came by: a window below the highest.
-struct Seen {
-    incarnation: u64,
-    next: u64,
-    /// Nothing while only the number before `next` came by.
-    bits: Option<Box<[u64; WORDS]>>,
+    pub(super) copies: Vec<(Peer, O::Span)>,
+    /// When this peer got its first place: what was on its way before is not for it.
+    pub(super) placed: Time,
+    /// Nothing while there were no broadcasts lately.
+    pub(super) recent: Option<Box<Recent<O>>>,
 }
 
 /// A broadcast whose copies have not all answered.
-struct Branch<A> {
-    up: Up<A>,
-    waiting: SmallVec<[Peer; 8]>,
+struct Branch<O: Overlay> {
+    up: Up<O::Address>,
+    span: O::Span,
+    /// Who got a copy, and whether it has answered.
+    copies: SmallVec<[(Peer, bool); 8]>,
     count: u64,
     started: Time,
     latest: Time,
@@ -95,71 +94,39 @@ impl<O: Overlay> Spreads<O> {
             routed: BTreeMap::new(),
             last: 0,
             copies: Vec::new(),
+            placed: Time::ZERO,
+            recent: None,
         }
     }
 
-    /// Appends the neighbours that are waited for, and those that wait.
+    /// Appends the neighbours that got copies, those that wait for counts, and those that may know more.
     pub(super) fn uses(&self, used: &mut Vec<Peer>) {
         for branch in self.branches.values() {
-            used.extend(&branch.waiting);
+            used.extend(branch.copies.iter().map(|(peer, _)| *peer));
             if let Up::Neighbour(peer) = branch.up {
                 used.push(peer);
             }
         }
-    }
-
-    /// Whether this broadcast is here for the first time; from now on it is not.
-    fn is_new(&mut self, (origin, incarnation, number): Name) -> bool {
-        let fresh = || Seen {
-            incarnation,
-            next: number + 1,
-            bits: None,
-        };
-        let seen = match self.seen.get(&origin) {
-            Some(seen) if seen.incarnation > incarnation => return false,
-            Some(seen) if seen.incarnation < incarnation => {
-                *seen = fresh();
-                return true;
-            }
-            Some(seen) => seen,
-            None => {
-                self.seen.insert(origin, fresh());
-                return true;
-            }
-        };
-        seen.mark(number)
+        if let Some(recent) = &self.recent {
+            recent.uses(used);
+        }
     }
 }
 
-impl Seen {
-    fn mark(&mut self, number: u64) -> bool {
-        let width = (WORDS * 64) as u64;
-        let last = self.next - 1;
-        if self.bits.is_none() && number == last {
-            return false;
+impl<O: Overlay> Branch<O> {
+    /// Whether nothing more is waited for.
+    fn is_answered(&self) -> bool {
+        self.copies.iter().all(|(_, has_answered)| *has_answered)
+    }
+}
+
+impl<A> Up<A> {
+    /// The neighbour that handed the broadcast over, if one did.
+    fn neighbour(&self) -> Option<Peer> {
+        match self {
+            Self::Neighbour(peer) => Some(*peer),
+            Self::Origin(_) | Self::Far(..) => None,
         }
-        let bits = self.bits.get_or_insert_with(|| {
-            let mut bits = [0; WORDS];
-            let place = (last % width) as usize;
-            bits[place / 64] = 1 << (place % 64);
-            Box::new(bits)
-        });
-        if number >= self.next {
-            // The window moves on: places that it has not shown yet begin empty.
-            let steps = (number - self.next).saturating_add(1).min(width);
-            for number in (0..steps).map(|step| number - step) {
-                let place = (number % width) as usize;
-                bits[place / 64] &= !(1 << (place % 64));
-            }
-            self.next = number.saturating_add(1);
-        } else if self.next - number > width {
-            return false;
-        }
-        let place = (number % width) as usize;
-        let bit = 1 << (place % 64);
-        let is_new = bits[place / 64] & bit == 0;
-        bits[place / 64] |= bit;
-        is_new
     }
 }
 
@@ -194,12 +161,10 @@ impl<O: Overlay> Router<O> {
         let number = self.spreads.last;
         let name = (self.me, self.incarnation, number);
         let is_all = below.is_none();
-        let target = below.map_or(Target::All, Target::Prefix);
-        let flow = self.flow(source, target, Port::APP);
-        let flow = Arc::new(Flow {
-            kind: MessageKind::Broadcast,
-            ..flow
-        });
+        let flow = match below {
+            Some(address) => self.flow_below(ground, source, address, number),
+            None => self.flow_to_all(ground, source, number),
+        };
         let envelope = Envelope {
             flow,
             sequence: number,
@@ -209,7 +174,8 @@ impl<O: Overlay> Router<O> {
             payload,
         };
         if is_all {
-            self.spreads.is_new(name);
+            self.is_new(ground, name);
+            self.remember(ground, &envelope, None, ground.now);
             let span = ground.overlay.span(Reach::All);
             self.spread(ground, &envelope, &span, Up::Origin(ticket), 1);
         } else {
@@ -224,6 +190,51 @@ impl<O: Overlay> Router<O> {
         }
     }
 
+    /// The flow of broadcasts to everyone: the same one as long as they follow each other.
+    fn flow_to_all(
+        &mut self,
+        ground: &Ground<'_, O>,
+        source: O::Address,
+        number: u64,
+    ) -> Arc<Flow<O::Address>> {
+        let epoch = self.epoch;
+        let last = self.recent(ground).own.take();
+        let flow = match last {
+            Some((built, flow)) if built == epoch => flow,
+            last => {
+                let first = last.map_or(number, |(_, flow)| flow.first);
+                self.broadcast_flow(source, Target::All, first)
+            }
+        };
+        self.recent(ground).own = Some((epoch, Arc::clone(&flow)));
+        flow
+    }
+
+    /// The flow of a broadcast to a branch. Others do not get it, so nobody waits for its number.
+    fn flow_below(
+        &mut self,
+        ground: &Ground<'_, O>,
+        source: O::Address,
+        address: O::Address,
+        number: u64,
+    ) -> Arc<Flow<O::Address>> {
+        self.recent(ground).own = None;
+        self.broadcast_flow(source, Target::Prefix(address), number)
+    }
+
+    fn broadcast_flow(
+        &self,
+        source: O::Address,
+        target: Target<O::Address>,
+        first: u64,
+    ) -> Arc<Flow<O::Address>> {
+        Arc::new(Flow {
+            kind: MessageKind::Broadcast,
+            first,
+            ..self.flow(source, target, Port::APP)
+        })
+    }
+
     /// A broadcast to a branch has reached its holder.
     pub(super) fn on_prefix(&mut self, ground: &mut Ground<'_, O>, envelope: Envelope<O>) {
         let flow = &envelope.flow;
@@ -232,8 +243,8 @@ impl<O: Overlay> Router<O> {
             let Some(routed) = self.spreads.routed.remove(&envelope.sequence) else {
                 return;
             };
-            self.spreads
-                .is_new((self.me, self.incarnation, envelope.sequence));
+            self.is_new(ground, (self.me, self.incarnation, envelope.sequence));
+            self.remember(ground, &envelope, None, ground.now);
             self.spread(ground, &envelope, &span, Up::Origin(routed.ticket), 1);
             return;
         }
@@ -269,7 +280,7 @@ impl<O: Overlay> Router<O> {
         if envelope.sequence >= LAST_NUMBER {
             return self.fault(ground, "a number that no flow reaches");
         }
-        if !self.spreads.is_new(name) {
+        if !self.is_new(ground, name) {
             self.counters.duplicates += 1;
             self.counters.spread_twice += 1;
             return self.answer_count(ground, name, &up, 0, Duration::ZERO);
@@ -282,16 +293,33 @@ impl<O: Overlay> Router<O> {
             routed.is_inside = true;
             1
         } else {
-            let message = Message {
-                kind: MessageKind::Broadcast,
-                from: flow.origin,
-                sequence: envelope.sequence,
-                payload: envelope.payload.clone(),
-                hops: envelope.hops,
-            };
-            u64::from(self.deliver(ground, message))
+            let source = up.neighbour().map(|peer| (peer, span.clone()));
+            self.take(ground, envelope, source)
         };
+        if let Some(recent) = &mut self.spreads.recent {
+            recent.found(&name);
+        }
+        self.remember(ground, envelope, up.neighbour(), ground.now);
         self.spread(ground, envelope, span, up, count);
+    }
+
+    /// Hands a new broadcast to the application; gives how many peers hold it now.
+    pub(super) fn take(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        envelope: &Envelope<O>,
+        source: Option<(Peer, O::Span)>,
+    ) -> u64 {
+        let flow = &envelope.flow;
+        let message = Message {
+            kind: MessageKind::Broadcast,
+            from: flow.origin,
+            sequence: envelope.sequence,
+            payload: envelope.payload.clone(),
+            hops: envelope.hops,
+            turn: Turn::InOrder,
+        };
+        self.deliver_in_order(ground, flow.incarnation, flow.first, message, source)
     }
 
     /// Sends the copies on, and waits for their counts.
@@ -309,7 +337,7 @@ impl<O: Overlay> Router<O> {
         if envelope.hops < HOP_LIMIT {
             ground.overlay.fan_out(span, flow_hash(flow), &mut copies);
         }
-        let mut waiting = SmallVec::new();
+        let mut sent = SmallVec::new();
         for (peer, span) in copies.drain(..) {
             let copy = Envelope {
                 flow: Arc::clone(flow),
@@ -321,17 +349,18 @@ impl<O: Overlay> Router<O> {
             };
             self.counters.spread += 1;
             self.hand_over(ground, peer, copy);
-            waiting.push(peer);
+            sent.push((peer, false));
         }
         self.spreads.copies = copies;
-        if waiting.is_empty() {
+        if sent.is_empty() {
             return self.answer_count(ground, name, &up, count, Duration::ZERO);
         }
         let now = ground.now;
         let due = now + patience(envelope.hops);
         let branch = Branch {
             up,
-            waiting,
+            span: span.clone(),
+            copies: sent,
             count,
             started: now,
             latest: now,
@@ -354,15 +383,16 @@ impl<O: Overlay> Router<O> {
         let now = ground.now;
         let peer = ground.view.host.peer(&from);
         if let Some(branch) = self.spreads.branches.get(&name) {
-            let place = branch
-                .waiting
-                .iter()
-                .position(|waiting| Some(*waiting) == peer);
-            if let Some(place) = place {
-                branch.waiting.swap_remove(place);
+            let mut open = branch
+                .copies
+                .iter_mut()
+                .filter(|(_, has_answered)| !has_answered);
+            let answers = open.find(|(waiting, _)| Some(*waiting) == peer);
+            if let Some((_, has_answered)) = answers {
+                *has_answered = true;
                 branch.count = branch.count.saturating_add(count);
                 branch.latest = now;
-                if branch.waiting.is_empty()
+                if branch.is_answered()
                     && let Some(branch) = self.spreads.branches.remove(&name)
                 {
                     self.close_branch(ground, name, &branch);
@@ -421,28 +451,45 @@ impl<O: Overlay> Router<O> {
         is_open || !self.spreads.routed.is_empty()
     }
 
-    /// A neighbour is gone: nothing more is heard of the copies it has.
+    /// A neighbour is gone: nothing more is heard of the copies it has. Who is in its place now may
+    /// lack them, and what it was to send on.
     pub(super) fn give_up_branch(&mut self, ground: &mut Ground<'_, O>, peer: Peer) {
+        let mut offers = Offers::new();
+        let mut copies = std::mem::take(&mut self.spreads.copies);
         for slot in self.spreads.branches.slots() {
             let Some((name, branch)) = self.spreads.branches.at(slot) else {
                 continue;
             };
-            branch.waiting.retain(|waiting| *waiting != peer);
+            let mut open = branch
+                .copies
+                .iter_mut()
+                .filter(|(_, has_answered)| !has_answered);
+            let Some((_, has_answered)) = open.find(|(waiting, _)| *waiting == peer) else {
+                continue;
+            };
+            *has_answered = true;
             let name = *name;
-            if branch.waiting.is_empty()
+            if let Some(kept) = self.spreads.recent.as_ref().and_then(|it| it.find(&name)) {
+                ground
+                    .overlay
+                    .fan_out(&branch.span, flow_hash(&kept.flow), &mut copies);
+                for (to, span) in copies.drain(..) {
+                    if !branch.copies.iter().any(|(served, _)| *served == to) {
+                        offers.add(to, span, kept, ground.now);
+                    }
+                }
+            }
+            if branch.is_answered()
                 && let Some(branch) = self.spreads.branches.remove(&name)
             {
                 self.close_branch(ground, name, &branch);
             }
         }
+        self.spreads.copies = copies;
+        self.offer(ground, offers);
     }
 
-    fn close_branch(
-        &mut self,
-        ground: &mut Ground<'_, O>,
-        name: Name,
-        branch: &Branch<O::Address>,
-    ) {
+    fn close_branch(&mut self, ground: &mut Ground<'_, O>, name: Name, branch: &Branch<O>) {
         let took = branch.latest.since(branch.started);
         self.answer_count(ground, name, &branch.up, branch.count, took);
     }
@@ -489,26 +536,5 @@ impl<O: Overlay> Router<O> {
                 ));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_is_new_once_within_its_window() {
-        let mut seen = Seen {
-            incarnation: 1,
-            next: 6,
-            bits: None,
-        };
-        assert!(!seen.mark(5));
-        assert!(seen.mark(900));
-        assert!(seen.mark(7));
-        assert!(!seen.mark(7));
-        assert!(seen.mark(5_000));
-        assert!(!seen.mark(900), "below the window nothing is new");
-        assert!(seen.mark(4_999));
     }
 }

@@ -7,10 +7,10 @@ use ringweave_ids::{Peer, PeerId, wire::decode};
 use ringweave_overlay::{Message, Overlay};
 
 use super::{
-    Book, CAST, Contact, ENVELOPE, FLOW, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY, SEQUENCE,
-    SEVERAL, SLOTS, SPAN, TRACED, WireError, unzigzag,
+    Book, CAST, Contact, ENVELOPE, FLOW, KEPT, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY, REPAIR,
+    SEQUENCE, SEVERAL, SLOTS, SPAN, TRACED, WireError, check, unzigzag,
 };
-use crate::{Cast, Envelope, Flow, Frame, MAX_PAYLOAD, MAX_RECEIVERS};
+use crate::{Cast, Envelope, Flow, Frame, MAX_NAMED, MAX_PAYLOAD, MAX_RECEIVERS, Repair};
 
 /// Reads the frames of one stream. The messages of a flow come with one and the same [`Flow`].
 pub struct Decoder<O: Overlay> {
@@ -38,7 +38,8 @@ impl<O: Overlay> Decoder<O> {
         }
     }
 
-    /// Frames that were skipped so far: of unknown tags, or with contacts that the book refused.
+    /// Frames that were skipped so far: of unknown tags, with contacts that the book refused, or
+    /// words about broadcasts that do not decode.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -79,7 +80,14 @@ impl<O: Overlay> Decoder<O> {
                 None => self.skipped += 1,
             },
             FLOW => self.learn(&mut frame)?,
-            _ if tag & ENVELOPE != 0 && tag & !known == 0 && tag & CAST != CAST => {
+            // A word that does not decode may be a newer one; the stream is none the worse for it.
+            REPAIR => match decode::<Repair<O::Span>>(&frame, MAX_FRAME) {
+                Ok(repair) if repair.named() <= MAX_NAMED => {
+                    return Ok(Some(Frame::Repair(repair)));
+                }
+                _ => self.skipped += 1,
+            },
+            _ if tag & ENVELOPE != 0 && tag & !known == 0 => {
                 return self
                     .decode_envelope(tag, frame)
                     .map(|envelope| Some(Frame::Envelope(envelope)));
@@ -113,23 +121,14 @@ impl<O: Overlay> Decoder<O> {
         let cast = match tag & CAST {
             SEVERAL => {
                 let receivers: Vec<_> = decode(&take_part(&mut frame)?, MAX_FRAME)?;
-                if receivers.len() > MAX_RECEIVERS {
-                    return Err(WireError::TooLong {
-                        len: receivers.len(),
-                        cap: MAX_RECEIVERS,
-                    });
-                }
+                check(receivers.len(), MAX_RECEIVERS)?;
                 Cast::Several(receivers)
             }
             SPAN => Cast::Span(decode(&take_part(&mut frame)?, MAX_FRAME)?),
+            KEPT => Cast::Kept,
             _ => Cast::One,
         };
-        if frame.len() > MAX_PAYLOAD {
-            return Err(WireError::TooLong {
-                len: frame.len(),
-                cap: MAX_PAYLOAD,
-            });
-        }
+        check(frame.len(), MAX_PAYLOAD)?;
         let is_traced = tag & TRACED != 0;
         Ok(Envelope {
             flow,
@@ -185,12 +184,7 @@ fn decode_upkeep<O: Overlay>(
         let mut id = [0; 32];
         frame.copy_to_slice(&mut id);
         let card = take_part(frame)?;
-        if card.len() > MAX_CARD {
-            return Err(WireError::TooLong {
-                len: card.len(),
-                cap: MAX_CARD,
-            });
-        }
+        check(card.len(), MAX_CARD)?;
         contacts.push(Contact {
             id: PeerId::from_bytes(id),
             card,

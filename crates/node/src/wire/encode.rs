@@ -7,8 +7,8 @@ use ringweave_ids::{Peer, wire::to_vec};
 use ringweave_overlay::{Message, Overlay};
 
 use super::{
-    Book, Contact, ENVELOPE, FLOW, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY, SEQUENCE, SEVERAL,
-    SLOTS, SPAN, TRACED, WireError, zigzag,
+    Book, Contact, ENVELOPE, FLOW, KEPT, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY, REPAIR,
+    SEQUENCE, SEVERAL, SLOTS, SPAN, TRACED, WireError, check, zigzag,
 };
 use crate::{Cast, Envelope, Flow, Frame, lru::Seed};
 
@@ -59,6 +59,14 @@ impl<O: Overlay> Encoder<O> {
         match frame {
             Frame::Overlay(message) => encode_upkeep::<O>(message, book, out),
             Frame::Envelope(envelope) => self.encode_envelope(envelope, out),
+            Frame::Repair(repair) => {
+                let body = to_vec(repair);
+                check(body.len() + 1, MAX_FRAME)?;
+                put_varint(out, body.len() as u64 + 1);
+                out.put_u8(REPAIR);
+                out.put_slice(&body);
+                Ok(())
+            }
         }
     }
 
@@ -71,6 +79,7 @@ impl<O: Overlay> Encoder<O> {
             Cast::One => (Vec::new(), 0),
             Cast::Several(receivers) => (to_vec(receivers), SEVERAL),
             Cast::Span(span) => (to_vec(span), SPAN),
+            Cast::Kept => (Vec::new(), KEPT),
         };
         // Tag, slot, hops, sequence and the length of the cast.
         let longest = 3 + 10 + 5 + cast.len() + envelope.payload.len();
@@ -89,7 +98,7 @@ impl<O: Overlay> Encoder<O> {
             flags |= SEQUENCE;
             len += varint(zigzag(delta), &mut head[len..]);
         }
-        if cast_flag != 0 {
+        if matches!(cast_flag, SEVERAL | SPAN) {
             len += varint(cast.len() as u64, &mut head[len..]);
         }
         head[0] = flags;
@@ -193,14 +202,6 @@ fn encode_upkeep<O: Overlay>(
     out.put_slice(&body);
     out.put_slice(&message);
     Ok(())
-}
-
-fn check(len: usize, cap: usize) -> Result<(), WireError> {
-    if len > cap {
-        Err(WireError::TooLong { len, cap })
-    } else {
-        Ok(())
-    }
 }
 
 /// Writes a varint (LEB128) to the start of `out`, which holds ten bytes or as many as it takes.

@@ -4,8 +4,9 @@
 //! frame     length (varint) tag body
 //! overlay   1  contacts (count, then id, card length, card)  message (postcard, peers as indices)
 //! flow      2  slot  flow (postcard): from now on the slot stands for it
+//! repair    3  a word about recent broadcasts (postcard)
 //! envelope  1000ccst  slot  hops  [sequence - last of the slot, zigzag varint]  [cast]  payload
-//!                cc  one, several, span;  s: a sequence follows, else it is the next;  t: traced
+//!                cc  one, several, span, kept;  s: a sequence follows, else it is the next;  t: traced
 //! ```
 //!
 //! What the messages of a flow share crosses a stream once; a small message then costs five bytes
@@ -32,11 +33,13 @@ pub const MAX_CONTACTS: usize = 4_096;
 const SLOTS: usize = 256;
 const OVERLAY: u8 = 1;
 const FLOW: u8 = 2;
+const REPAIR: u8 = 3;
 const ENVELOPE: u8 = 0x80;
 const TRACED: u8 = 1;
 const SEQUENCE: u8 = 2;
 const SEVERAL: u8 = 1 << 2;
 const SPAN: u8 = 2 << 2;
+const KEPT: u8 = 3 << 2;
 const CAST: u8 = 3 << 2;
 
 /// How a peer is named to another peer.
@@ -54,6 +57,14 @@ pub trait Book {
     fn contact(&self, peer: Peer) -> Contact;
     /// The handle for a contact from another peer; nothing if its card is forged or the book full.
     fn intern(&mut self, contact: Contact) -> Option<Peer>;
+}
+
+fn check(len: usize, cap: usize) -> Result<(), WireError> {
+    if len > cap {
+        Err(WireError::TooLong { len, cap })
+    } else {
+        Ok(())
+    }
 }
 
 fn zigzag(delta: i64) -> u64 {

@@ -114,7 +114,7 @@ impl Crowd {
     /// connected to all its neighbours.
     pub(super) async fn gather(
         count: usize,
-        ring_size: u32,
+        (ring_size, cluster): (u32, u32),
         doomed: &tokio::runtime::Handle,
         teller: &Teller,
     ) -> Result<Self, Problem> {
@@ -122,6 +122,7 @@ impl Crowd {
         let victims = victims(count);
         let shape = Shape {
             ring_size: Some(ring_size),
+            cluster: Some(cluster),
             ..Shape::default()
         };
         let mut crowd = Self {

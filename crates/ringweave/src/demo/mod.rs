@@ -71,13 +71,13 @@ async fn show(
     crash: impl FnOnce(),
 ) -> Result<(), Problem> {
     let teller = Teller::new(is_json);
-    let mut report = Report::new(args.peers, ring_size);
+    let mut report = Report::new(args.peers, ring_size, args.cluster);
 
     teller.say(&format!(
         "{} peers with real sockets on loopback, rings of {ring_size}\n",
         args.peers
     ))?;
-    let mut crowd = Crowd::gather(args.peers, ring_size, doomed, &teller).await?;
+    let mut crowd = Crowd::gather(args.peers, (ring_size, args.cluster), doomed, &teller).await?;
     report.joined(&crowd);
     teller.joined(&crowd, &report)?;
 

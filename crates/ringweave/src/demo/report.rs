@@ -23,6 +23,7 @@ pub(super) struct Report {
     topology: &'static str,
     peers: usize,
     ring_size: u32,
+    cluster: u32,
     rings: usize,
     depth: usize,
     joined_ms: u64,
@@ -55,11 +56,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(peers: usize, ring_size: u32) -> Self {
+    pub(super) fn new(peers: usize, ring_size: u32, cluster: u32) -> Self {
         Self {
             topology: "polyring",
             peers,
             ring_size,
+            cluster,
             rings: 0,
             depth: 0,
             joined_ms: 0,
@@ -93,7 +95,7 @@ impl Report {
     pub(super) fn joined(&mut self, crowd: &Crowd) {
         self.rings = crowd.rings().len();
         self.depth = crowd.depth();
-        self.hops_bound = 2 * (self.depth - 1) + 1;
+        self.hops_bound = 2 * (self.depth - 1) + 1 + usize::from(self.cluster > 1);
         self.joined_ms = crowd.joined_ms;
     }
 
@@ -262,7 +264,7 @@ impl Teller {
         let ms = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} ms"));
         self.say(&format!(
             "routes      {} of {} ordered pairs delivered and acknowledged\n\
-             hops        mean {:.2}, max {} (bound 2(d-1)+1 = {})\n\
+             hops        mean {:.2}, max {} (bound {})\n\
              latency     p50 {}, p99 {} one way",
             report.routes_ok,
             report.routes_tried,

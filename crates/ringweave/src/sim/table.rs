@@ -101,6 +101,16 @@ fn rows(report: &Report) -> Vec<Row> {
         ),
         (
             "broadcast",
+            "repaired",
+            maybe(spread.map(|all| all.repaired), count),
+        ),
+        (
+            "broadcast",
+            "late",
+            maybe(spread.map(|all| all.late), count),
+        ),
+        (
+            "broadcast",
             "last",
             maybe(spread.map(|all| all.last_ms), milliseconds),
         ),
@@ -278,6 +288,10 @@ pub(super) mod tests {
                 expected: 12_345,
                 transmissions: 12_344,
                 duplicates: 0,
+                repaired: 0,
+                late: 0,
+                offered: 0,
+                asked: 0,
                 last_ms: 310.0,
             }),
             state: State {

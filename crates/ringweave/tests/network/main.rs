@@ -305,6 +305,34 @@ fn a_peer_leaves_in_order_and_rejoins_without_an_invite() {
     assert_eq!(texts(&bo.listen(1), anna.id(), "unicast"), ["welcome back"]);
 }
 
+#[test]
+fn a_newcomer_that_is_killed_at_once_comes_back_as_a_member() {
+    let anna = Peer::found("anna", &[]);
+    let bo = Peer::join("bo", &anna);
+    let id = bo.id().to_owned();
+    let bo = Peer::again("bo", bo.crash(), &[]);
+    assert_eq!(bo.id(), id);
+    let of = |peer| ask(peer, &["status"])["network"].clone();
+    assert_eq!(of(&bo), of(&anna), "it founded another network");
+}
+
+/// While it sleeps the others take it for dead and close its connections.
+#[test]
+fn a_peer_that_slept_is_back_within_seconds() {
+    let anna = Peer::found("anna", &[]);
+    let bo = Peer::join("bo", &anna);
+    let cleo = Peer::join("cleo", &anna);
+    bo.sleep(Duration::from_secs(8));
+    let start = Instant::now();
+    for (from, to) in [(&bo, &cleo), (&cleo, &bo), (&anna, &bo), (&anna, &cleo)] {
+        from.until("all is well again", || {
+            try_ask(from, &["send", to.id(), "slept well?"]).0 == 0
+        });
+    }
+    let took = start.elapsed();
+    assert!(took < HEALED, "{took:?}");
+}
+
 /// What a peer said in this way, in the order in which it arrived; its numbers must rise.
 fn texts<'a>(heard: &'a [Value], from: &str, kind: &str) -> Vec<&'a str> {
     let theirs: Vec<_> = heard

@@ -159,10 +159,23 @@ impl Peer {
         }
     }
 
-    /// Ends the process at once, as a power cut would.
-    pub(crate) fn crash(mut self) {
+    /// Ends the process at once, as a power cut would; the directory stays as long as it is held.
+    pub(crate) fn crash(mut self) -> TempDir {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.data.take().unwrap()
+    }
+
+    /// Stops the process as a closed lid does, and wakes it after a while.
+    pub(crate) fn sleep(&self, span: Duration) {
+        let signal = |name: &str| {
+            let pid = self.child.id().to_string();
+            let status = Command::new("kill").args([name, pid.as_str()]).status().unwrap();
+            assert!(status.success(), "kill {name}: {status}");
+        };
+        signal("-STOP");
+        thread::sleep(span);
+        signal("-CONT");
     }
 
     /// Leaves in order; the directory stays.

@@ -30,6 +30,10 @@ fn full(factor: f64, peers: u32) -> Outcome {
                 expected: u64::from(peers),
                 transmissions: u64::from(peers) + 40,
                 duplicates: 41,
+                repaired: 17,
+                late: 0,
+                offered: 120,
+                asked: 18,
                 last_ms: 900.0 * factor,
             }),
             upkeep: Some(Upkeep {

@@ -230,6 +230,10 @@ impl<O: Lab> Account<'_, O> {
             expected: spreads.iter().map(|spread| spread.expected).sum(),
             transmissions: sums.counters.spread,
             duplicates: sums.counters.spread_twice,
+            repaired: sums.counters.repaired,
+            late: sums.counters.late,
+            offered: sums.counters.offered,
+            asked: sums.counters.asked,
             last_ms: spreads
                 .iter()
                 .zip(&sums.lasts)

@@ -659,10 +659,10 @@ impl<O: Lab> Actor<O> {
     }
 }
 
-/// Whether a frame is upkeep: the overlay's, or the directory's.
+/// Whether a frame is upkeep: the overlay's, the directory's, or the words about broadcasts.
 pub(crate) fn is_upkeep<O: Lab>(frame: &Frame<O>) -> bool {
     match frame {
-        Frame::Overlay(_) => true,
+        Frame::Overlay(_) | Frame::Repair(_) => true,
         Frame::Envelope(envelope) => envelope.flow.port == Port::DIRECTORY,
     }
 }

@@ -96,6 +96,7 @@ impl<O: Overlay> Event<O> {
             What::Frame(parcel) => match parcel.frame {
                 Frame::Overlay(_) => 1,
                 Frame::Envelope(_) => 2,
+                Frame::Repair(_) => 11,
             },
             What::Passed(..) => 3,
             What::Timer(_) => 4,

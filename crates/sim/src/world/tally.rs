@@ -130,6 +130,11 @@ pub(crate) fn add(sum: &mut Counters, more: &Counters) {
     sum.spread += more.spread;
     sum.duplicates += more.duplicates;
     sum.spread_twice += more.spread_twice;
+    sum.repaired += more.repaired;
+    sum.late += more.late;
+    sum.offered += more.offered;
+    sum.asked += more.asked;
+    sum.missed += more.missed;
     sum.dropped += more.dropped;
     sum.faults += more.faults;
 }

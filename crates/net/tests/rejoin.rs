@@ -1,0 +1,49 @@
+//! Coming back: a peer that restarts finds its network though most of those it knew are gone.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use ringweave_net::{Data, Entrance, PeerRef, Settings, start};
+
+/// Back within seconds, on a busy machine, too. A dial to one that is gone takes five.
+const BACK: Duration = Duration::from_secs(5);
+/// Those who are gone.
+const GONE: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_back_within_seconds_though_most_it_knew_are_gone() {
+    let place = tempfile::tempdir().unwrap();
+    let founder = start(Settings::default()).await.unwrap();
+    let invite = Box::new(founder.invite().await.unwrap());
+    let joining = |data| Settings {
+        data,
+        entrance: Entrance::Join(invite.clone()),
+        ..Settings::default()
+    };
+    let data = Data::Directory(place.path().into());
+    let mut others = vec![start(joining(data.clone())).await.unwrap()];
+    for _ in 0..GONE {
+        others.push(start(joining(Data::Ephemeral)).await.unwrap());
+    }
+    // It has met them all, the founder first and so long ago.
+    while others[0].status().await.unwrap().links < GONE {
+        tokio::task::yield_now().await;
+    }
+    for other in others {
+        other.leave().await;
+    }
+    let since = Instant::now();
+    let again = start(Settings {
+        data,
+        entrance: Entrance::Remembered,
+        ..Settings::default()
+    });
+    let again = again.await.unwrap();
+    let took = since.elapsed();
+    assert!(took < BACK, "{took:?}");
+    again
+        .send(PeerRef::Id(founder.id()), "back".into())
+        .await
+        .unwrap();
+}
