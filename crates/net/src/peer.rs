@@ -1,6 +1,10 @@
 //! Starting a peer: its directory, its network, its endpoint, its event loop.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use iroh::SecretKey;
 use ringweave_ids::{Guid, PeerId};
@@ -225,7 +229,8 @@ async fn run<O: Overlay<Address = Guid>>(
         addresses: reachable(&listen),
         relay: None,
     };
-    let relays = Relays::new(settings.relay, has_relays, Reach::of(&card.addresses));
+    let reach = Reach::of(&card.addresses);
+    let relays = Relays::new(settings.relay, has_relays, reach);
     let book = Book::new(key, network_key, network.clone(), &card);
     let own_card = book.card(Book::ME);
     let gate = Arc::new(Gate::new(
@@ -242,7 +247,7 @@ async fn run<O: Overlay<Address = Guid>>(
     let profile = Profile {
         label: settings.label,
         incarnation: memory.incarnation,
-        is_private: false,
+        is_private: reach.is_behind(memory.met.iter().flat_map(whereabouts)),
     };
     let about = About {
         name: settings.name.clone(),
@@ -307,6 +312,13 @@ async fn run<O: Overlay<Address = Guid>>(
     };
     handle.leave().await;
     Err(failure)
+}
+
+/// Where a peer was met: what its card says, and what nobody signed.
+fn whereabouts(met: &Met) -> impl Iterator<Item = IpAddr> {
+    let told = Card::read(&met.card).map(|(card, _)| card.addresses);
+    let all = told.into_iter().flatten().chain(met.hints.iter().copied());
+    all.map(|address| address.ip())
 }
 
 /// A seed for choices of protocol; keys come from elsewhere.

@@ -31,6 +31,12 @@ impl Reach {
         }
     }
 
+    /// Whether the peer, who meets the others at these addresses, lives behind a NAT: some of them are
+    /// public, and none of its own is. Where all are private, they share a house and dial each other.
+    pub(crate) fn is_behind(self, mut others: impl Iterator<Item = IpAddr>) -> bool {
+        self == Self::Private && others.any(|ip| is_public(&ip))
+    }
+
     /// Whether anybody may be expected to reach the peer.
     pub(crate) const fn is_proven(self) -> bool {
         matches!(self, Self::Proven(_))
@@ -95,6 +101,18 @@ mod tests {
         for ip in ["198.18.1.2", "100.128.0.1", "172.32.0.1", "2001:db8::1"] {
             assert!(is_public(&ip.parse().unwrap()), "{ip}");
         }
+    }
+
+    #[test]
+    fn who_meets_public_peers_from_a_private_address_is_behind_a_nat() {
+        let house: IpAddr = "192.168.1.4".parse().unwrap();
+        let public: IpAddr = "198.18.1.2".parse().unwrap();
+        let is_behind = |reach: Reach, others: &[IpAddr]| reach.is_behind(others.iter().copied());
+        assert!(is_behind(Reach::Private, &[house, public]));
+        assert!(!is_behind(Reach::Private, &[house]));
+        assert!(!is_behind(Reach::Private, &[]));
+        assert!(!is_behind(Reach::Loopback, &[public]));
+        assert!(!is_behind(Reach::Unproven(public), &[public]));
     }
 
     #[test]

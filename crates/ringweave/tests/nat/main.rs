@@ -121,21 +121,23 @@ fn peers_behind_nats_outlive_their_parent() {
     all_reach_all(&left, HEALED);
 }
 
-/// Shows that the walls between the houses are real, and that it is the relays that let the others
-/// through.
+/// Shows that the walls between the houses are real, that it is the relays that let the others
+/// through, and that messages find their way without them.
 #[test]
-fn without_relays_two_peers_behind_nats_stay_unlinked() {
+fn without_relays_siblings_behind_nats_talk_through_their_parent() {
     let Some(mut world) = world() else { return };
+    // Two in the center, and two below one of them.
     let (space, _) = world.public();
-    let hub = Peer::found("hub", &space, &["--relay=false"]);
+    let hub = Peer::found("hub", &space, &["--relay=false", "--ring-size", "2"]);
+    let (space, _) = world.public();
+    let spare = Peer::join_as("spare", &space, &hub, &["--relay=false"]);
     let mut private = Vec::new();
     for name in ["anna", "bo"] {
         let (space, _) = world.private(Nat::KeepsPorts);
         private.push(Peer::join(name, &space, &hub));
     }
     let (anna, bo) = (&private[0], &private[1]);
-    all_reach_all(&[&hub, anna], SETTLED);
-    all_reach_all(&[&hub, bo], SETTLED);
+    all_reach_all(&[&hub, &spare, anna, bo], SETTLED);
     within(SETTLED, "a dial that fails", || {
         let told = anna.path(bo);
         told["why"]
@@ -144,11 +146,17 @@ fn without_relays_two_peers_behind_nats_stay_unlinked() {
     });
     for told in [anna.path(bo), bo.path(anna)] {
         assert_eq!(told["linked"], false, "{told}");
-        assert!(told["path"] == "none" || told["path"] == "parent", "{told}");
+        assert_eq!(told["role"], "sibling", "{told}");
+        assert_eq!(told["path"], "parent", "{told}");
     }
+    let answer = anna.ask(&["send", bo.id(), "hello"]);
+    assert_eq!(answer["hops"], 2, "{answer}");
     let status = hub.ask(&["status"]);
     assert_eq!(status["reachable"], true, "{status}");
-    assert!(status["hosts_relay"].is_null(), "{status}");
+    for public in [&hub, &spare] {
+        let status = public.ask(&["status"]);
+        assert!(status["hosts_relay"].is_null(), "{status}");
+    }
 }
 
 /// Waits until every one of them delivers a message to every other one.

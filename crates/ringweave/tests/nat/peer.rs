@@ -36,11 +36,17 @@ impl Peer {
 
     /// A peer of `other`'s network.
     pub(crate) fn join(name: &str, space: &str, other: &Self) -> Self {
+        Self::join_as(name, space, other, &[])
+    }
+
+    /// A peer of `other`'s network that is told something else, too.
+    pub(crate) fn join_as(name: &str, space: &str, other: &Self, words: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let invite = data.path().join("invite");
         fs::write(&invite, other.ready["invite"].as_str().unwrap()).unwrap();
         let word = format!("@{}", invite.display());
-        Self::start(name, space, data, &["--join", &word])
+        let words = [&["--join", &word], words].concat();
+        Self::start(name, space, data, &words)
     }
 
     fn start(name: &str, space: &str, data: TempDir, words: &[&str]) -> Self {
