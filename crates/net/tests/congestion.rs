@@ -31,6 +31,7 @@ const RUNS: usize = 4;
 async fn tree() -> Vec<Handle> {
     let shape = Shape {
         ring_size: Some(2),
+        cluster: Some(1),
         ..Shape::default()
     };
     let founder = start(Settings {
