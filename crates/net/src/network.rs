@@ -120,7 +120,7 @@ pub struct Shape {
     pub topology: Option<Topology>,
     /// Most positions in a ring; 32 unless said.
     pub ring_size: Option<u32>,
-    /// Members of a position with children; 3 unless said.
+    /// Members of a position with children; 1 unless said.
     pub cluster: Option<u32>,
     /// Where newcomers go; balanced unless said.
     pub policy: Option<Policy>,
@@ -221,7 +221,7 @@ impl Network {
             version: 1,
             topology: shape.topology.unwrap_or(Topology::Polyring),
             ring_size: within("ring size", shape.ring_size.unwrap_or(32), 2, MAX_RING)?,
-            cluster: within("cluster", shape.cluster.unwrap_or(3), 1, MAX_CLUSTER)?,
+            cluster: within("cluster", shape.cluster.unwrap_or(1), 1, MAX_CLUSTER)?,
             policy: shape.policy.unwrap_or(Policy::Balanced),
             admission: secret.map(Secret::commitment),
         };

@@ -34,6 +34,7 @@ impl Twin {
             .expect("a constant delay needs no file");
         let config = Config {
             ring_size,
+            cluster: 1,
             ..Config::default()
         };
         let common = Common {
