@@ -259,7 +259,8 @@ impl<O: Lab> Account<'_, O> {
             duplicates,
             ..
         } = *broadcast;
-        let wanted = expected - self.play.spreads.len() as u64;
+        let begun = self.play.spreads.iter().filter(|spread| spread.is_begun);
+        let wanted = expected - begun.count() as u64;
         let holds = (reached, transmissions, duplicates) == (expected, wanted, 0);
         self.findings.check(holds, || {
             format!(

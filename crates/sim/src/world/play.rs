@@ -47,6 +47,8 @@ pub(crate) struct Spread {
     pub(crate) at: u64,
     /// Who was there when it began.
     there: Vec<(u32, u16)>,
+    /// Whether the origin was still there to begin it.
+    pub(crate) is_begun: bool,
     pub(crate) reached: u64,
     pub(crate) expected: u64,
 }
@@ -364,6 +366,7 @@ impl Play {
         self.spreads.push(Spread {
             at,
             there,
+            is_begun: false,
             reached: 0,
             expected: 0,
         });
@@ -371,7 +374,7 @@ impl Play {
         world.deed(
             at,
             from,
-            Deed::Command(u64::MAX, Command::Broadcast(None, payload)),
+            Deed::Command(SPREADS | number as u64, Command::Broadcast(None, payload)),
         );
     }
 
@@ -384,6 +387,10 @@ impl Play {
             asked.append(&mut tally.asked);
         }
         for ticket in asked {
+            if ticket & (SPREADS | KEYS) == SPREADS {
+                self.spreads[(ticket ^ SPREADS) as usize].is_begun = true;
+                continue;
+            }
             let Some(first) = self.sent.get(ticket as usize).copied() else {
                 continue;
             };
@@ -433,8 +440,8 @@ impl Play {
             let bit = 1 << (place as u64 % OPEN);
             for whom in std::mem::take(&mut self.spreads[place].there) {
                 let is_heard = world.actor_mut(whom.0).unhear(bit);
-                let is_there = lives(world, whom);
                 let spread = &mut self.spreads[place];
+                let is_there = spread.is_begun && lives(world, whom);
                 spread.expected += u64::from(is_there);
                 spread.reached += u64::from(is_there && is_heard);
             }
@@ -449,3 +456,5 @@ pub(crate) fn micros(seconds: f64) -> u64 {
 
 /// Sets the tickets of questions to the directory apart; the rest is whom they are about.
 const KEYS: u64 = 1 << 62;
+/// Sets the tickets of broadcasts apart; the rest is which.
+const SPREADS: u64 = 1 << 61;
