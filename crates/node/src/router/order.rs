@@ -98,8 +98,10 @@ impl<O: Overlay> Router<O> {
         };
         let recent = self.recent(ground);
         for hole in holes {
-            if let Some(source) = &source {
-                let name = (origin, incarnation, hole);
+            let name = (origin, incarnation, hole);
+            if let Some(source) = &source
+                && !recent.is_wanted(&name)
+            {
                 recent.want(name, source.clone(), now, now + GAP_GRACE);
             }
         }

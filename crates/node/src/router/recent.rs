@@ -91,6 +91,19 @@ impl<A> Kept<A> {
     }
 }
 
+impl<S> Want<S> {
+    /// Drops a source; if its answer is awaited, the next one is asked at `due` instead.
+    fn forget(&mut self, place: usize, due: Time) {
+        self.sources.remove(place);
+        if place < self.asked {
+            self.asked -= 1;
+            if place == self.asked {
+                self.due = due;
+            }
+        }
+    }
+}
+
 impl<O: Overlay> Recent<O> {
     pub(super) fn new(linked: Vec<Peer>) -> Self {
         Self {
@@ -179,7 +192,13 @@ impl<O: Overlay> Recent<O> {
         *served <= SERVED_BYTES
     }
 
-    /// A neighbour has a broadcast that is missed here; it is asked at `due`, or after others.
+    /// Whether a broadcast is looked for.
+    pub(super) fn is_wanted(&self, name: &Name) -> bool {
+        self.wants.contains_key(name)
+    }
+
+    /// A neighbour has a broadcast that is missed here; it is asked at `due`, or after others. One
+    /// that was asked in vain is asked again: it has it by now.
     pub(super) fn want(&mut self, name: Name, source: (Peer, O::Span), at: Time, due: Time) {
         if !self.wants.contains_key(&name) && self.wants.len() >= WANTS {
             return;
@@ -190,10 +209,13 @@ impl<O: Overlay> Recent<O> {
             due,
             at,
         });
-        let is_known = want.sources.iter().any(|(peer, _)| *peer == source.0);
-        if !is_known && want.sources.len() < SOURCES {
-            want.sources.push(source);
+        match want.sources.iter().position(|(peer, _)| *peer == source.0) {
+            Some(place) if place >= want.asked => return,
+            Some(place) => want.forget(place, due),
+            None if want.sources.len() >= SOURCES => return,
+            None => {}
         }
+        want.sources.push(source);
     }
 
     /// A broadcast came: it is missed no longer.
@@ -210,13 +232,8 @@ impl<O: Overlay> Recent<O> {
     pub(super) fn forget_source(&mut self, lost: Peer, now: Time) {
         for want in self.wants.values_mut() {
             let place = want.sources.iter().position(|(peer, _)| *peer == lost);
-            let Some(place) = place else { continue };
-            want.sources.remove(place);
-            if place < want.asked {
-                want.asked -= 1;
-                if place == want.asked {
-                    want.due = now;
-                }
+            if let Some(place) = place {
+                want.forget(place, now);
             }
         }
     }

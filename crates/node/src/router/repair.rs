@@ -47,25 +47,11 @@ const WITNESSES: usize = 3;
 
 impl<O: Overlay> Router<O> {
     /// What is known of recent broadcasts, from now on.
-    pub(super) fn recent(&mut self, ground: &Ground<'_, O>) -> &mut Recent<O> {
-        let fresh = || Box::new(Recent::new(linked(ground.overlay)));
-        self.spreads.recent.get_or_insert_with(fresh)
-    }
-
-    /// Keeps a broadcast for neighbours that may lack it.
-    pub(super) fn remember(
-        &mut self,
-        ground: &mut Ground<'_, O>,
-        envelope: &Envelope<O>,
-        from: Option<Peer>,
-        at: Time,
-    ) {
-        let recent = self.recent(ground);
-        let is_first = recent.kept().next().is_none();
-        recent.keep(envelope, from, at);
-        if is_first {
+    pub(super) fn recent(&mut self, ground: &mut Ground<'_, O>) -> &mut Recent<O> {
+        self.spreads.recent.get_or_insert_with(|| {
             ground.after(KEPT_FOR, Tick::Forget);
-        }
+            Box::new(Recent::new(linked(ground.overlay)))
+        })
     }
 
     /// Neighbours came or went, or may have: those that are new are compared with soon.
@@ -235,7 +221,7 @@ impl<O: Overlay> Router<O> {
         let (sources, at) = want.map_or_else(Default::default, |want| (want.sources, want.at));
         let source = sources.iter().find(|(peer, _)| *peer == from).cloned();
         self.take(ground, envelope, source);
-        self.remember(ground, envelope, Some(from), at);
+        self.recent(ground).keep(envelope, Some(from), at);
         if !sources.is_empty() && envelope.hops < HOP_LIMIT {
             self.recent(ground).passing.push((name, sources));
         }

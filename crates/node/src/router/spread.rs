@@ -156,13 +156,14 @@ impl<O: Overlay> Router<O> {
             Ok(source) => source,
             Err(failure) => return ground.tell(Event::Spread(ticket, Err(failure))),
         };
+        let now = ground.now;
         self.counters.sent += 1;
         self.spreads.last += 1;
         let number = self.spreads.last;
         let name = (self.me, self.incarnation, number);
         let is_all = below.is_none();
         let flow = match below {
-            Some(address) => self.flow_below(ground, source, address, number),
+            Some(address) => self.flow_below(source, address, number),
             None => self.flow_to_all(ground, source, number),
         };
         let envelope = Envelope {
@@ -175,13 +176,13 @@ impl<O: Overlay> Router<O> {
         };
         if is_all {
             self.is_new(ground, name);
-            self.remember(ground, &envelope, None, ground.now);
+            self.recent(ground).keep(&envelope, None, now);
             let span = ground.overlay.span(Reach::All);
             self.spread(ground, &envelope, &span, Up::Origin(ticket), 1);
         } else {
             let routed = Routed {
                 ticket,
-                started: ground.now,
+                started: now,
                 is_inside: false,
             };
             self.spreads.routed.insert(number, routed);
@@ -193,7 +194,7 @@ impl<O: Overlay> Router<O> {
     /// The flow of broadcasts to everyone: the same one as long as they follow each other.
     fn flow_to_all(
         &mut self,
-        ground: &Ground<'_, O>,
+        ground: &mut Ground<'_, O>,
         source: O::Address,
         number: u64,
     ) -> Arc<Flow<O::Address>> {
@@ -213,12 +214,13 @@ impl<O: Overlay> Router<O> {
     /// The flow of a broadcast to a branch. Others do not get it, so nobody waits for its number.
     fn flow_below(
         &mut self,
-        ground: &Ground<'_, O>,
         source: O::Address,
         address: O::Address,
         number: u64,
     ) -> Arc<Flow<O::Address>> {
-        self.recent(ground).own = None;
+        if let Some(recent) = &mut self.spreads.recent {
+            recent.own = None;
+        }
         self.broadcast_flow(source, Target::Prefix(address), number)
     }
 
@@ -243,8 +245,9 @@ impl<O: Overlay> Router<O> {
             let Some(routed) = self.spreads.routed.remove(&envelope.sequence) else {
                 return;
             };
+            let now = ground.now;
             self.is_new(ground, (self.me, self.incarnation, envelope.sequence));
-            self.remember(ground, &envelope, None, ground.now);
+            self.recent(ground).keep(&envelope, None, now);
             self.spread(ground, &envelope, &span, Up::Origin(routed.ticket), 1);
             return;
         }
@@ -275,7 +278,7 @@ impl<O: Overlay> Router<O> {
         span: &O::Span,
         up: Up<O::Address>,
     ) {
-        let flow = &envelope.flow;
+        let (flow, now) = (&envelope.flow, ground.now);
         let name = (flow.origin, flow.incarnation, envelope.sequence);
         if envelope.sequence >= LAST_NUMBER {
             return self.fault(ground, "a number that no flow reaches");
@@ -299,7 +302,7 @@ impl<O: Overlay> Router<O> {
         if let Some(recent) = &mut self.spreads.recent {
             recent.found(&name);
         }
-        self.remember(ground, envelope, up.neighbour(), ground.now);
+        self.recent(ground).keep(envelope, up.neighbour(), now);
         self.spread(ground, envelope, span, up, count);
     }
 

@@ -18,6 +18,8 @@ pub enum Word {
     Holders(Vec<Option<u32>>),
     /// The link to the neighbour at this address is cut.
     Cut(u32),
+    /// The link to the neighbour at this address stands again.
+    Mend(u32),
     /// Every way leads through the neighbour at this address.
     Loop(u32),
     /// Peers, for the codec to swap.
@@ -104,6 +106,7 @@ impl Overlay for Tree {
             Input::Join(_) => {}
             Input::Received(_, Word::Holders(holders)) => self.shape.holders = holders,
             Input::Received(_, Word::Cut(address)) => self.cut.push(address),
+            Input::Received(_, Word::Mend(address)) => self.cut.retain(|cut| *cut != address),
             Input::Received(_, Word::Loop(address)) => self.detour = Some(address),
             _ => return,
         }
