@@ -198,7 +198,7 @@ impl<O: Overlay> Recent<O> {
     }
 
     /// A neighbour has a broadcast that is missed here; it is asked at `due`, or after others. One
-    /// that was asked in vain is asked again: it has it by now.
+    /// that was asked before it had it is asked again, unless its answer comes.
     pub(super) fn want(&mut self, name: Name, source: (Peer, O::Span), at: Time, due: Time) {
         if !self.wants.contains_key(&name) && self.wants.len() >= WANTS {
             return;
@@ -211,7 +211,7 @@ impl<O: Overlay> Recent<O> {
         });
         match want.sources.iter().position(|(peer, _)| *peer == source.0) {
             Some(place) if place >= want.asked => return,
-            Some(place) => want.forget(place, due),
+            Some(place) => want.forget(place, want.due),
             None if want.sources.len() >= SOURCES => return,
             None => {}
         }
