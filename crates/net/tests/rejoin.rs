@@ -8,6 +8,8 @@ use ringweave_net::{Data, Entrance, PeerRef, Settings, start};
 
 /// Back within seconds, on a busy machine, too. A dial to one that is gone takes five.
 const BACK: Duration = Duration::from_secs(5);
+/// Longest wait for a young ring to be linked.
+const SOON: Duration = Duration::from_secs(20);
 /// Those who are gone.
 const GONE: usize = 16;
 
@@ -27,7 +29,9 @@ async fn a_peer_is_back_within_seconds_though_most_it_knew_are_gone() {
         others.push(start(joining(Data::Ephemeral)).await.unwrap());
     }
     // It has met them all, the founder first and so long ago.
+    let deadline = Instant::now() + SOON;
     while others[0].status().await.unwrap().links < GONE {
+        assert!(Instant::now() < deadline, "they do not all meet");
         tokio::task::yield_now().await;
     }
     for other in others {

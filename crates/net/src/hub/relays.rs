@@ -13,6 +13,7 @@ use super::Hub;
 use crate::{
     book::Book,
     card::Card,
+    door::reachable,
     event::Event,
     handle::PeerEvent,
     link::LinkId,
@@ -257,8 +258,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         Some((site.url(), Arc::new(config)))
     }
 
-    /// Writes a new card if what it says of relays has changed.
-    fn renew_card(&mut self) {
+    /// Writes a new card if where this peer is reached has changed.
+    pub(super) fn renew_card(&mut self) {
+        let addresses = reachable(&self.about.listen);
         let relay = match (self.relays.hosted(), self.relays.reach) {
             (Some(site), _) => Some(site),
             (None, Reach::Proven(_)) => None,
@@ -268,10 +270,11 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let Some(told) = self.book.told(Book::ME) else {
             return;
         };
-        if told.relay == relay {
+        if told.relay == relay && told.addresses == addresses {
             return;
         }
         let card = Card {
+            addresses,
             relay,
             ..told.clone()
         };

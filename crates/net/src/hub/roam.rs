@@ -1,8 +1,8 @@
 //! Roaming: this peer slept, or its network changed.
 //!
 //! Peers that could not be reached may be now, so nobody rests any longer; links may be dead without a
-//! word, so each gets a beat at once and shows within a beat's patience whether it still carries. iroh
-//! moves living connections to the new addresses by itself.
+//! word, so each gets a beat at once and shows soon whether it still carries. Where this peer is reached
+//! goes on a new card. iroh moves living connections to the new addresses by itself.
 
 use futures_util::StreamExt as _;
 use iroh::{Endpoint, Watcher as _};
@@ -30,6 +30,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             link.sent = Time::ZERO;
         }
         self.next_tick = self.now;
+        self.renew_card();
     }
 }
 
