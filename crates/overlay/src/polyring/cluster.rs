@@ -5,12 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, Signature, Time};
-
 use smallvec::SmallVec;
 
 use super::{
     Cx, Grant, Member, Message, Offer, Phase, Policy, Polyring, Position, Proof, Ring, Roster,
-    Rule, Seat, Timer, Walk, grants::branch_at, memory::HINTS, table::Slots,
+    Rule, Timer, Walk, grants::branch_at, memory::HINTS, table::Slots,
 };
 
 /// How long a thin cluster waits for newcomers before it promotes a child.
@@ -207,12 +206,6 @@ impl Polyring {
             return;
         }
         self.take_roster(cx, offer.own);
-        let Seat { ring, position } = grant.seat;
-        self.rise(
-            cx,
-            Seat { ring, position },
-            Proof::Grant(grant),
-            offer.above,
-        );
+        self.rise(cx, grant.seat, Proof::Grant(grant), offer.above);
     }
 }

@@ -148,9 +148,8 @@ impl Polyring {
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, _loss: Loss) {
         self.relink(peer, false);
         self.on_contact_down(cx, peer);
-        if self.links.is_cut_off() && self.sync.is_beating() {
-            // Its beats look for others now.
-            self.quicken(cx);
+        if self.record.is_some() && self.links.is_cut_off() {
+            self.arm_probe(cx);
         }
         if self.record.is_some() && self.links.is_wanted(peer) {
             self.suspect(cx, peer);
@@ -236,8 +235,7 @@ impl Polyring {
         let mut common = Vec::new();
         let is_child = !self.own.lives(peer) && self.below.lives(peer);
         let ring = if is_child { below } else { own };
-        let seat = ring.seat_of(peer);
-        let seat = seat.or_else(|| Some((self.own.id, Rank::among(parent, peer)?)));
+        let seat = self.table.seat_of(peer);
         let mut add = |cell: PositionId, members: &[Link]| {
             for (at, link) in (0..).zip(members) {
                 let of = members.len() as u16;

@@ -12,7 +12,7 @@ use super::{
     Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
     admit::{MAX_COORDINATE, is_sound},
     grants::branch_at,
-    message::{MAX_LINEAGE, MAX_RECORDS, MAX_REFUGES},
+    message::{MAX_LINEAGE, MAX_RECORDS},
 };
 use crate::Event;
 
@@ -36,7 +36,6 @@ pub(super) const CANDIDATES: usize = 16;
 pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
-    pub(super) refuges: Vec<Peer>,
     search: Option<Box<Search>>,
 }
 
@@ -50,17 +49,9 @@ struct Search {
 }
 
 impl Joining {
-    /// Peers further in, told by the parent: the last resort after all nearer ones are lost.
-    pub(super) fn take_refuges(&mut self, mut refuges: Vec<Peer>) {
-        refuges.truncate(MAX_REFUGES);
-        if !refuges.is_empty() {
-            self.refuges = refuges;
-        }
-    }
-
     /// Shows every handle that a search names, or would.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
-        let known = self.contacts.iter().chain(&self.refuges);
+        let known = self.contacts.iter();
         let measured = self.search.iter().flat_map(|search| &search.measured);
         known
             .chain(measured.map(|(peer, ..)| peer))

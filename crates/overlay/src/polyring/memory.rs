@@ -127,10 +127,6 @@ impl Memory {
             self.view[at] = peer;
         }
     }
-
-    fn is_meeting(&self, now: Time) -> bool {
-        self.met.is_some_and(|met| !has_passed(now, met, MEETING))
-    }
 }
 
 impl Polyring {
@@ -365,6 +361,7 @@ impl Polyring {
 
     /// Whether strangers were met lately, whose center is taken on its own word.
     pub(super) fn is_meeting(&self, now: Time) -> bool {
-        self.memory.is_meeting(now)
+        let met = self.memory.met;
+        met.is_some_and(|met| !has_passed(now, met, MEETING))
     }
 }

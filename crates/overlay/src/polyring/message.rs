@@ -18,9 +18,6 @@ pub(super) const MAX_RECORDS: usize = 128;
 /// Levels of the deepest tree.
 pub(super) const MAX_LINEAGE: usize = 48;
 
-/// Peers told to a child for its worst day.
-pub(super) const MAX_REFUGES: usize = 4;
-
 /// One message between two peers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
@@ -63,9 +60,6 @@ pub enum Message {
         positions: Vec<Position>,
         /// The longest-granted members of the center, at most [`CENTER`](super::memory::CENTER).
         center: Vec<Peer>,
-        /// A few peers one ring further in, for when all nearer ones are lost; at most
-        /// [`MAX_REFUGES`].
-        refuges: Vec<Peer>,
     },
     /// Inward: peers of this network whose center is another one.
     Meet {
@@ -219,15 +213,11 @@ impl crate::Message for Message {
                 candidates: peers, ..
             }
             | Self::Meet { strangers: peers } => peers.iter_mut().for_each(visit),
-            Self::Lineage {
-                positions,
-                center,
-                refuges,
-            } => {
+            Self::Lineage { positions, center } => {
                 for position in positions {
                     position.visit(visit);
                 }
-                center.iter_mut().chain(refuges).for_each(visit);
+                center.iter_mut().for_each(visit);
             }
             Self::Offer(offer) | Self::Promote(offer) => {
                 Arc::make_mut(&mut offer.grant).visit(visit);

@@ -361,11 +361,9 @@ impl Polyring {
             } => {
                 self.on_records(cx, from, ring, members, positions, wanted);
             }
-            Message::Lineage {
-                positions,
-                center,
-                refuges,
-            } => self.on_lineage(cx, from, positions, center, refuges),
+            Message::Lineage { positions, center } => {
+                self.on_lineage(cx, from, positions, center);
+            }
             Message::Meet { strangers } => self.on_meet(cx, from, strangers),
             Message::Ask {
                 suspect,
@@ -510,6 +508,7 @@ impl Polyring {
             own,
             below,
             parent,
+            above: _,
         } = &self.table;
         let of = |slots: &'_ Slots, role| {
             let partners = slots.cells().iter().flat_map(|cell| {
@@ -616,7 +615,7 @@ impl Polyring {
     /// Derives the tables anew, as far as their rings have other shapes.
     fn derive_tables(&mut self, view: &View<'_, Self>, [own, below, above]: [Change; 3]) {
         let is_up = |peer| self.links.is_up(peer);
-        self.table.mine = self.position_id();
+        (self.table.mine, self.table.above) = (self.position_id(), self.own.id);
         if own == Change::Shape {
             self.table.own.derive(&self.own, view.host, is_up);
             let mates = self.table.own.members_at(self.table.mine);

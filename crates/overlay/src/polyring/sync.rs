@@ -9,13 +9,13 @@ use ringweave_ids::{Peer, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Rule, Timer,
+    Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Roster, Rule, Timer,
     Version,
     admit::is_sound,
     has_passed,
     links::Role,
-    message::{MAX_LINEAGE, MAX_RECORDS, MAX_REFUGES},
-    table::{Rank, Table},
+    message::{MAX_LINEAGE, MAX_RECORDS},
+    table::Rank,
 };
 
 /// A neighbour that has not connected by itself after this long is dialled.
@@ -161,10 +161,6 @@ impl Polyring {
         }
         self.learn_sample(cx, from, &hello.sample);
         self.compare_centers(cx, from, &hello.center);
-        // A member of my parent position: its ring is the one above mine, whatever I held before.
-        if seat.position == self.own.id && self.above.id != seat.ring && self.has_no_parent() {
-            self.above = Ring::new(seat.ring);
-        }
         if !is_known {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);
         }
@@ -178,15 +174,7 @@ impl Polyring {
         let ring = self.ring(seat.ring);
         let told = ring.and_then(|ring| ring.record(from)).cloned();
         if let Some(told) = told.filter(|told| told.accusation.is_some()) {
-            cx.send(
-                from,
-                Message::Records {
-                    ring: seat.ring,
-                    members: vec![told],
-                    positions: Vec::new(),
-                    wanted: Vec::new(),
-                },
-            );
+            self.send_records(cx, from, seat.ring, vec![told], Vec::new());
         }
         if hello.is_greeting {
             self.send_hello(cx, from);
@@ -202,16 +190,10 @@ impl Polyring {
         let lacks_above =
             hello.above.is_none() && seat.ring == self.own.id && self.own.id != PositionId::CENTER;
         if lacks_above && self.above.population() > 0 {
-            let (members, positions) = whole(&self.above);
-            self.send_records(cx, from, self.above.id, members, positions);
-            cx.send(
-                from,
-                Message::Lineage {
-                    positions: self.lineage.clone(),
-                    center: self.center(cx).into_vec(),
-                    refuges: Vec::new(),
-                },
-            );
+            let above = Roster::of(&self.above);
+            self.send_records(cx, from, above.ring, above.members, above.positions);
+            let (positions, center) = (self.lineage.clone(), self.center(cx).into_vec());
+            cx.send(from, Message::Lineage { positions, center });
         }
     }
 
@@ -334,18 +316,6 @@ impl Polyring {
             cx.fault("more records than one message may carry");
             return;
         }
-        // After a takeover the ring above is learned from a sibling.
-        let is_above = self.above.id == NOWHERE
-            && self.own.id != PositionId::CENTER
-            && id != self.own.id
-            && id != self.below.id
-            && self.own.lives(from)
-            && positions
-                .iter()
-                .any(|position| position.id() == self.own.id);
-        if is_above {
-            self.above = Ring::new(id);
-        }
         if self.ring(id).is_none() {
             return;
         }
@@ -355,15 +325,7 @@ impl Polyring {
             wanted.sort_unstable();
             let (members, positions) = self.pick_records(id, &wanted);
             if !members.is_empty() {
-                cx.send(
-                    from,
-                    Message::Records {
-                        ring: id,
-                        members,
-                        positions,
-                        wanted: Vec::new(),
-                    },
-                );
+                self.send_records(cx, from, id, members, positions);
             }
         }
     }
@@ -481,22 +443,15 @@ impl Polyring {
 
     /// The other members of my position that are not paired with this neighbour.
     fn unpaired_mates(&self, me: Peer, from: Peer) -> SmallVec<[Peer; 4]> {
-        let Table {
-            mine,
-            rank,
-            own,
-            below,
-            parent,
-        } = &self.table;
-        if rank.of == 1 {
+        if !self.has_mates() {
             return SmallVec::new();
         }
-        let seat = own.seat_of(from).or_else(|| below.seat_of(from));
-        let seat = seat.or_else(|| Some((self.own.id, Rank::among(parent, from)?)));
-        let (at, of) = (0.., rank.of);
-        let mates = at.zip(own.members_at(*mine)).filter(|(at, link)| {
+        let (mine, seat) = (self.table.mine, self.table.seat_of(from));
+        let (at, of) = (0.., self.table.rank.of);
+        let members = self.table.own.members_at(mine);
+        let mates = at.zip(members).filter(|(at, link)| {
             let is_paired = seat.is_some_and(|(position, rank)| {
-                position == *mine || rank.is_paired(Rank { at: *at, of })
+                position == mine || rank.is_paired(Rank { at: *at, of })
             });
             link.peer != me && !is_paired
         });
@@ -529,19 +484,8 @@ impl Polyring {
         if !self.is_up(child) || self.record.is_none() {
             return;
         }
-        let mut refuges = self.living_peers(&self.above, cx.me());
-        cx.random.shuffle(&mut refuges, MAX_REFUGES);
-        refuges.truncate(MAX_REFUGES);
-        let positions = self.lineage_below();
-        let center = self.center(cx).into_vec();
-        cx.send(
-            child,
-            Message::Lineage {
-                positions,
-                center,
-                refuges,
-            },
-        );
+        let (positions, center) = (self.lineage_below(), self.center(cx).into_vec());
+        cx.send(child, Message::Lineage { positions, center });
     }
 
     pub(super) fn on_lineage(
@@ -550,7 +494,6 @@ impl Polyring {
         from: Peer,
         positions: Vec<Position>,
         center: Vec<Peer>,
-        refuges: Vec<Peer>,
     ) {
         let is_parent = self.above.peers_of(self.own.id).any(|peer| peer == from);
         let is_sibling = self.own.lives(from);
@@ -562,7 +505,6 @@ impl Polyring {
             cx.fault("ancestors that are none");
             return;
         }
-        self.join.take_refuges(refuges);
         self.news.has_new_center |= self.learn_center(center);
         self.news.has_new_prefix |= self.follow(positions);
     }
@@ -665,9 +607,6 @@ impl Polyring {
         self.sync.beat = (self.sync.beat * 2).min(BEAT_LAST);
         if let Some(peer) = linked {
             self.send_hello(cx, peer);
-        } else {
-            self.sync.beat = self.sync.beat.min(BEAT_SOON);
-            self.on_lonely_beat(cx);
         }
         let beat = self.sync.beat;
         self.beat_within(cx, beat);
@@ -711,14 +650,6 @@ impl Polyring {
             .into_iter()
             .any(|ring| ring.has(peer))
     }
-}
-
-/// A whole roster's living part, as far as one message goes.
-fn whole(ring: &Ring) -> (Vec<Arc<Member>>, Vec<Position>) {
-    (
-        ring.living().take(MAX_RECORDS).cloned().collect(),
-        ring.staffed().take(MAX_RECORDS).cloned().collect(),
-    )
 }
 
 /// The heads of those in `mine` that `theirs` lacks or holds older; both are sorted by head.

@@ -12,6 +12,8 @@ use crate::Host;
 pub(super) struct Table {
     /// This peer's own position.
     pub(super) mine: PositionId,
+    /// Its parents' position: its ring.
+    pub(super) above: PositionId,
     /// Its place among the members of its position.
     pub(super) rank: Rank,
     /// The own ring, this peer's position among it.
@@ -109,6 +111,12 @@ impl Default for PositionId {
 }
 
 impl Table {
+    /// The position that a neighbour is a member of, and its place there.
+    pub(super) fn seat_of(&self, peer: Peer) -> Option<(PositionId, Rank)> {
+        let seat = self.own.seat_of(peer).or_else(|| self.below.seat_of(peer));
+        seat.or_else(|| Some((self.above, Rank::among(&self.parent, peer)?)))
+    }
+
     /// Notes that the connection to a peer stands, or no more; whether the table names it.
     pub(super) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
         let rings = self.own.links.iter_mut().chain(&mut self.below.links);

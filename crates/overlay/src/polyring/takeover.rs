@@ -60,7 +60,7 @@ impl Polyring {
     pub(super) fn watch_parent(&mut self, cx: &mut Cx<'_>) {
         let has_parent = self.own.id == PositionId::CENTER || !self.table.parent.is_empty();
         let is_off = cx.config().without == Some(Rule::Takeover);
-        if has_parent || is_off || self.above.id == NOWHERE {
+        if has_parent || is_off {
             self.heal.election = None;
             return;
         }

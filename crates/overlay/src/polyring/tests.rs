@@ -748,7 +748,6 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
         lineage.prop_map(|positions| Message::Lineage {
             positions,
             center: vec![Peer(11); 9],
-            refuges: vec![Peer(29); 9],
         }),
         prop::collection::vec((0..30_u32).prop_map(Peer), 0..9)
             .prop_map(|strangers| Message::Meet { strangers }),
