@@ -157,6 +157,11 @@ impl Polyring {
         is_other
     }
 
+    /// Whom to ask for a place: the center, and others anywhere.
+    pub(super) fn acquaintances(&self) -> impl Iterator<Item = Peer> {
+        self.memory.center.iter().chain(&self.memory.view).copied()
+    }
+
     /// A few peers for a hello to tell of.
     pub(super) fn sample(&self, cx: &mut Cx<'_>) -> SmallVec<[Peer; SAMPLE]> {
         let mut sample = SmallVec::new();
@@ -208,7 +213,7 @@ impl Polyring {
                 walk.hints
                     .extend(cx.random.pick(&self.memory.view).copied());
             }
-            self.memory.see(cx, walk.joiner);
+            self.memory.see(cx, walk.joiner());
         }
     }
 

@@ -208,6 +208,7 @@ impl<O: Lab> Actor<O> {
             // Milliseconds, and larger in each life whatever the clock says.
             incarnation: now / 1_000 + u64::from(self.life),
             is_private: common.weather.is_private(self.me),
+            home: None,
         };
         Settings {
             config: Arc::clone(&common.config),
