@@ -8,8 +8,8 @@ use ringweave_ids::{Peer, Signature, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Grant, Heading, Member, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId, Proof,
-    Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
+    Cx, Grant, Heading, Member, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId,
+    Proof, Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
     admit::{MAX_COORDINATE, is_sound},
     grants::branch_at,
     message::{MAX_LINEAGE, MAX_RECORDS},
@@ -164,7 +164,8 @@ impl Polyring {
     /// Who takes me for a neighbour hears that I have no place.
     pub(super) fn tell_placeless(&self, cx: &mut Cx<'_>, to: Peer) {
         if let Some(search) = &self.join.search {
-            let (members, positions, wanted) = (vec![search.member.clone()], Vec::new(), Vec::new());
+            let (members, positions, wanted) =
+                (vec![search.member.clone()], Vec::new(), Vec::new());
             let ring = NOWHERE;
             cx.send(
                 to,

@@ -213,7 +213,10 @@ impl Walk {
     /// Shows every handle in it.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         self.member.handles(see);
-        self.through.iter().chain(&self.hints).for_each(|peer| see(*peer));
+        self.through
+            .iter()
+            .chain(&self.hints)
+            .for_each(|peer| see(*peer));
     }
 }
 

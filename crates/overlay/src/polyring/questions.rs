@@ -207,13 +207,17 @@ impl Polyring {
     /// have copies.
     fn first(&self, members: &[Link]) -> Option<Peer> {
         let me = self.me();
-        let mut there = members.iter().filter(|link| link.is_up || Some(link.peer) == me);
+        let mut there = members
+            .iter()
+            .filter(|link| link.is_up || Some(link.peer) == me);
         there.next().map(|link| link.peer)
     }
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
         let own = &self.table.own;
-        let mates = self.co_members().filter(|link| link.is_up && Some(link.peer) != self.me());
+        let mates = self
+            .co_members()
+            .filter(|link| link.is_up && Some(link.peer) != self.me());
         let mates = mates.map(|link| link.peer);
         let others = rank(own, key).filter(|cell| cell.position != self.table.mine);
         let others = others.filter_map(|cell| self.first(own.members(cell)));

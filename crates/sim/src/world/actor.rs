@@ -575,6 +575,11 @@ impl<O: Lab> Actor<O> {
     ) {
         match self.links.get(from) {
             Some(link) if link.state == State::Up => link.at = link.at.max(sink.now),
+            // It came over the connection before this dial, which replaces it at the other end, too.
+            Some(link) if link.state == State::Dialled => {
+                sink.tally.dropped += 1;
+                return;
+            }
             _ => return self.post(common, sink, from, What::Bye),
         }
         if let Some(rate) = common.download {
