@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often a dial that met another one is tried again.
 const TRIES: u8 = 3;
 /// The longest rest of a peer that could not be reached, reached by doubling from one second.
-const LONGEST: Duration = Duration::from_secs(32);
+const LONGEST: Duration = Duration::from_secs(8);
 /// How soon a peer that rests is called down again, so that asking at once does not turn in circles.
 const NOT_NOW: Duration = Duration::from_millis(250);
 /// Unreachable peers remembered.

@@ -126,6 +126,7 @@ impl Polyring {
     pub(super) fn seat_offer(&self, nonce: u64, grant: Arc<Grant>, hints: &[Peer]) -> Offer {
         Offer {
             nonce,
+            way: Vec::new(),
             grant,
             lineage: self.lineage.clone(),
             hints: SmallVec::from_slice(&hints[..hints.len().min(HINTS)]),

@@ -19,6 +19,9 @@ use super::{
 /// Hops of a search: more than twice the deepest tree.
 pub(super) const MAX_HOPS: u8 = 100;
 
+/// Hops by peers that look for a place themselves.
+const MAX_PLACELESS: u8 = 4;
+
 /// How long a place stays reserved for a newcomer.
 const RESERVED: Duration = Duration::from_secs(4);
 
@@ -172,7 +175,7 @@ impl Grants {
 
 impl Polyring {
     pub(super) fn on_join(&mut self, cx: &mut Cx<'_>, mut walk: Walk) {
-        if self.record.is_none() || walk.joiner() == cx.me() {
+        if walk.joiner() == cx.me() {
             return;
         }
         if walk.member.seat.is_some() {
@@ -182,8 +185,20 @@ impl Polyring {
         // Whatever place it had in an earlier life is free.
         self.take_word(cx, &walk.member);
         walk.hops += 1;
-        if walk.hops > MAX_HOPS {
+        let way = walk.way.as_ref().map_or(0, Vec::len);
+        if walk.hops.max(u8::try_from(way).unwrap_or(u8::MAX)) > MAX_HOPS {
             cx.fault("a search that never ends");
+            return;
+        }
+        if let Some(way) = &mut walk.way {
+            way.push(cx.me());
+        }
+        if self.record.is_none() {
+            // Who looks for a place itself knows whom to ask.
+            let contact = self.contact().filter(|_| walk.hops <= MAX_PLACELESS);
+            if let Some(contact) = contact.filter(|contact| *contact != walk.joiner()) {
+                cx.send(contact, Message::Join(walk));
+            }
             return;
         }
         match walk.heading {
@@ -458,11 +473,17 @@ impl Polyring {
         }
     }
 
-    /// An offer goes to the newcomer, or to the contact by which it came.
-    fn send_offer(&self, cx: &mut Cx<'_>, walk: &Walk, offer: Offer) {
-        let through = walk.through.filter(|contact| *contact != cx.me());
-        let to = through.unwrap_or(walk.joiner());
-        cx.send(to, Message::Offer(Box::new(offer)));
+    /// An offer goes to the newcomer, back by the way that its search came.
+    fn send_offer(&self, cx: &mut Cx<'_>, walk: &Walk, mut offer: Offer) {
+        offer.way = walk.way.clone().unwrap_or_default();
+        offer.way.pop_if(|last| *last == cx.me());
+        self.pass_offer(cx, offer);
+    }
+
+    /// One step further to the newcomer.
+    pub(super) fn pass_offer(&self, cx: &mut Cx<'_>, mut offer: Offer) {
+        let next = offer.way.pop().unwrap_or(offer.grant.peer);
+        cx.send(next, Message::Offer(Box::new(offer)));
     }
 
     fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
@@ -473,6 +494,7 @@ impl Polyring {
         };
         let offer = Offer {
             nonce: walk.nonce,
+            way: Vec::new(),
             grant,
             lineage,
             hints: walk.hints.clone(),

@@ -28,7 +28,7 @@ const WITNESS: Duration = Duration::from_millis(400);
 const ALONE: Duration = Duration::from_secs(15);
 
 /// A peer that only others hear is dialled again after 1 s, twice as late each time, up to this.
-const REDIAL_LAST: Duration = Duration::from_secs(32);
+const REDIAL_LAST: Duration = Duration::from_secs(4);
 
 /// Losses within this span count together.
 const SPLIT_WINDOW: Duration = Duration::from_secs(10);
@@ -48,6 +48,8 @@ pub(super) struct Healing {
     pub(super) election: Option<Box<Election>>,
     pub(super) round: u32,
     losses: Losses,
+    /// Since when no neighbour is connected.
+    cut_off: Option<Time>,
 }
 
 /// How many neighbours were lost in the last seconds: many at once may be alive beyond a split.
@@ -68,6 +70,8 @@ struct Suspect {
     votes: SmallVec<[(Peer, Signature); WITNESSES]>,
     /// Others hear it: when to try again.
     redial: Option<Duration>,
+    /// It is asked about for the second time.
+    is_again: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +118,12 @@ impl Healing {
         !self.witnessed.is_empty()
     }
 
+    /// Whether the peer is suspected, and others hear it.
+    fn is_vouched(&self, peer: Peer) -> bool {
+        let mut suspects = self.suspects.iter();
+        suspects.any(|suspect| suspect.peer == peer && suspect.redial.is_some())
+    }
+
     /// Whether the peer is suspected, and nobody was found who hears it.
     fn has_lost(&self, peer: Peer) -> bool {
         let mut suspects = self.suspects.iter();
@@ -146,13 +156,16 @@ impl Polyring {
     }
 
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, loss: Loss) {
-        self.relink(peer, false);
+        self.relink(cx.now, peer, false);
         self.on_contact_down(cx, peer);
         if self.record.is_some() && self.links.is_cut_off() {
             self.arm_probe(cx);
         }
         if self.record.is_some() && self.links.is_wanted(peer) {
-            self.suspect(cx, peer);
+            // Whom others hear is dialled again in its turn.
+            if !self.heal.is_vouched(peer) {
+                self.suspect(cx, peer);
+            }
         } else {
             if loss == Loss::Unreachable {
                 self.doubt(cx, peer);
@@ -163,8 +176,11 @@ impl Polyring {
     }
 
     /// Notes that the connection stands, or no more.
-    pub(super) fn relink(&mut self, peer: Peer, is_up: bool) {
+    pub(super) fn relink(&mut self, now: Time, peer: Peer, is_up: bool) {
         if self.links.set_up(peer, is_up) {
+            let has_neighbour = self.links.wanted().any(|link| link.is_up);
+            let since = self.heal.cut_off.unwrap_or(now);
+            self.heal.cut_off = (!has_neighbour).then_some(since);
             self.news.has_relinked = true;
             self.news.has_rerouted |= self.table.set_up(peer, is_up);
         }
@@ -172,62 +188,85 @@ impl Polyring {
 
     /// Dials again, and asks the neighbours that should hear it, too.
     fn suspect(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else {
-            return;
-        };
         self.links.hold(peer);
         cx.out.push(Output::Open(peer));
-        if let Some(known) = self
-            .heal
-            .suspects
-            .iter()
-            .find(|suspect| suspect.peer == peer)
-        {
-            // A further attempt failed: it is asked about again in its turn.
-            if known.redial.is_none() {
-                return;
-            }
+        let mut suspects = self.heal.suspects.iter();
+        let known = suspects.find(|suspect| suspect.peer == peer);
+        let redial = known.and_then(|known| known.redial);
+        if known.is_some() && redial.is_none() {
+            // They have been asked.
+            return;
         }
         if self.links.is_cut_off() {
             self.reach_out(cx);
         }
-        let mut witnesses = self.common_neighbours(peer, cx.me());
+        let witnesses = self.common_neighbours(peer, cx.me(), true);
+        self.ask(cx, peer, witnesses, redial, false);
+    }
+
+    /// Puts the question to a few of those that should hear the peer.
+    fn ask(
+        &mut self,
+        cx: &mut Cx<'_>,
+        peer: Peer,
+        mut witnesses: Vec<Peer>,
+        redial: Option<Duration>,
+        is_again: bool,
+    ) {
+        self.heal.forget(peer);
+        let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else {
+            return;
+        };
         if cx.config().without == Some(Rule::Suspicion) {
             witnesses.clear();
         }
         cx.random.shuffle(&mut witnesses, WITNESSES);
         witnesses.truncate(WITNESSES);
         for witness in &witnesses {
+            let suspect = peer;
             cx.send(
                 *witness,
                 Message::Ask {
-                    suspect: peer,
+                    suspect,
                     incarnation,
                 },
             );
         }
-        let redial = self
-            .heal
-            .suspects
-            .iter()
-            .find(|suspect| suspect.peer == peer)
-            .and_then(|known| known.redial);
-        let since = cx.now;
-        self.heal.forget(peer);
-        let (asked, votes) = (witnesses.into_iter().collect(), SmallVec::new());
         self.heal.suspects.push(Suspect {
             peer,
             incarnation,
-            since,
-            asked,
-            votes,
+            since: cx.now,
+            asked: witnesses.into_iter().collect(),
+            votes: SmallVec::new(),
             redial,
+            is_again,
         });
         cx.after(VERDICT, Timer::Suspicion(peer));
     }
 
-    /// Connected neighbours that are linked to the peer as well, where all is well.
-    fn common_neighbours(&self, peer: Peer, me: Peer) -> Vec<Peer> {
+    /// Nobody said that it hears the peer. Who was heard by others until now, or of whom nobody said
+    /// anything, is asked about once more, of those, too, who are no neighbours of mine.
+    fn judge(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let mut suspects = self.heal.suspects.iter();
+        let Some(suspect) = suspects.find(|suspect| suspect.peer == peer) else {
+            return;
+        };
+        let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
+        if !is_clear && !suspect.is_again {
+            let mut witnesses = self.common_neighbours(peer, cx.me(), false);
+            if self.above.lives(peer) && self.links.is_cut_off() {
+                let others = self.living_peers(&self.above, cx.me());
+                witnesses.extend(others.into_iter().filter(|other| *other != peer));
+            }
+            if !witnesses.is_empty() && cx.config().without != Some(Rule::Suspicion) {
+                return self.ask(cx, peer, witnesses, None, true);
+            }
+        }
+        self.conclude(cx, peer);
+    }
+
+    /// Peers that are linked to the peer where all is well: of those connected to me, or of all.
+    fn common_neighbours(&self, peer: Peer, me: Peer, is_linked_to_me: bool) -> Vec<Peer> {
         let Table {
             mine,
             own,
@@ -247,7 +286,8 @@ impl Polyring {
                 });
                 let candidate = link.peer;
                 let is_other = candidate != me && candidate != peer;
-                if is_linked && is_other && self.is_up(candidate) && !common.contains(&candidate) {
+                let is_near = !is_linked_to_me || self.is_up(candidate);
+                if is_linked && is_other && is_near && !common.contains(&candidate) {
                     common.push(candidate);
                 }
             }
@@ -420,6 +460,14 @@ impl Polyring {
             return;
         }
         match accusation {
+            None if self
+                .heal
+                .cut_off
+                .is_some_and(|at| has_passed(cx.now, at, ALONE)) =>
+            {
+                // My neighbours live, but none of them and I can connect: another place is better.
+                self.restart(cx, vec![from], None);
+            }
             None => {
                 let wait = suspect
                     .redial
@@ -432,7 +480,7 @@ impl Polyring {
                 suspect.asked.retain(|asked| *asked != from);
                 suspect.votes.push((from, signature));
                 if suspect.asked.is_empty() {
-                    self.conclude(cx, peer);
+                    self.judge(cx, peer);
                 }
             }
             Some(_) => cx.fault("an accusation that its observer did not sign"),
@@ -459,7 +507,7 @@ impl Polyring {
             cx.after(VERDICT, Timer::Suspicion(peer));
             return;
         }
-        self.conclude(cx, peer);
+        self.judge(cx, peer);
     }
 
     /// Nobody hears it.

@@ -24,8 +24,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a newcomer measures round trips before it chooses.
 const MEASURE: Duration = Duration::from_millis(400);
 
+/// Contacts that a search asks, in turn.
+pub(super) const CONTACTS: usize = 16;
+
 /// Contacts that one with a place greets at once.
-const CONTACTS: usize = 4;
+const GREETED: usize = 4;
 
 /// Heads of branches that a newcomer measures: 16 samples come close to the ideal
 /// (Gummadi et al., SIGCOMM 2003).
@@ -51,6 +54,13 @@ struct Search {
 }
 
 impl Joining {
+    /// Whoever says something may know the way, too.
+    pub(super) fn meet(&mut self, peer: Peer) {
+        if self.contacts.len() < CONTACTS && !self.contacts.contains(&peer) {
+            self.contacts.push(peer);
+        }
+    }
+
     /// Whom this attempt asks.
     fn contact(&self, attempt: u32) -> Option<Peer> {
         let at = (attempt as usize).checked_rem(self.contacts.len())?;
@@ -83,7 +93,7 @@ impl Polyring {
             let me = cx.me();
             for peer in contacts
                 .into_iter()
-                .take(CONTACTS)
+                .take(GREETED)
                 .filter(|peer| *peer != me)
             {
                 self.greet(cx, peer);
@@ -132,6 +142,12 @@ impl Polyring {
         self.below = Ring::new(seat.position);
         self.above = Ring::new(NOWHERE);
         self.move_in(cx, grant, Vec::new());
+    }
+
+    /// Whom I ask for a place at this moment, if I do.
+    pub(super) fn contact(&self) -> Option<Peer> {
+        let search = self.join.search.as_ref()?;
+        self.join.contact(search.attempt)
     }
 
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
@@ -187,10 +203,10 @@ impl Polyring {
         // Whoever offers a place must reach me: by the first contact's connection to me, if not itself.
         let member = search.member.clone();
         let needs_help = search.attempt > 0 || member.is_private;
-        let through = self.join.contact(search.attempt).filter(|_| needs_help);
+        let way = needs_help.then(Vec::new);
         let walk = Walk {
             member,
-            through,
+            way,
             home: self.home.clone(),
             nonce,
             label,
@@ -295,11 +311,11 @@ impl Polyring {
     }
 
     pub(super) fn on_offer(&mut self, cx: &mut Cx<'_>, offer: Offer) {
-        let newcomer = offer.grant.peer;
-        if newcomer != cx.me() {
-            // It came by me, and may be out of the keeper's reach.
-            if self.is_up(newcomer) {
-                cx.send(newcomer, Message::Offer(Box::new(offer)));
+        if offer.grant.peer != cx.me() {
+            // It came by me, and its granter may not reach it; those on the way do.
+            let next = offer.way.last().copied().unwrap_or(offer.grant.peer);
+            if self.is_up(next) {
+                self.pass_offer(cx, offer);
             }
             return;
         }

@@ -4,11 +4,8 @@
 use ringweave_ids::{Guid, Peer};
 use smallvec::SmallVec;
 
-use super::{Cx, NOWHERE, Polyring, Ring, Table};
+use super::{Cx, NOWHERE, Polyring, Ring, Table, join::CONTACTS};
 use crate::Event;
-
-/// Whom it asks for another place, in turn.
-const CONTACTS: usize = 16;
 
 impl Polyring {
     /// Whether it has no neighbours at all.
@@ -16,8 +13,8 @@ impl Polyring {
         self.links.wanted().next().is_none()
     }
 
-    /// Gives the place up, and looks for another one through `contacts`.
-    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, mut contacts: Vec<Peer>) {
+    /// Gives the place up, and looks for another one through `contacts`, at `home` if it can be.
+    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, mut contacts: Vec<Peer>, home: Option<Guid>) {
         contacts.extend(self.acquaintances());
         contacts.extend(&self.join.contacts);
         let mut seen = SmallVec::<[Peer; CONTACTS]>::new();
@@ -31,7 +28,7 @@ impl Polyring {
         self.links.let_go();
         self.record = None;
         self.incarnation += 1;
-        self.home = Some(self.guid.clone());
+        self.home = home;
         (self.own, self.below, self.above) =
             (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
         self.follow(Vec::new());

@@ -318,7 +318,7 @@ impl Polyring {
             }
         }
         for peer in greeted {
-            if !self.is_up(peer) {
+            if peer != cx.me() && !self.is_up(peer) {
                 self.greet(cx, peer);
             }
         }

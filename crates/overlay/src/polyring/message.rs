@@ -105,8 +105,9 @@ pub enum Message {
 pub struct Walk {
     /// Who: its own record, which says that it has no place, so that no earlier one is held for it.
     pub member: Arc<Member>,
-    /// By whom an offer reaches it, where nobody may be able to dial it: its contact.
-    pub through: Option<Peer>,
+    /// The peers that it came by, its contact first, at most [`MAX_HOPS`](super::grants::MAX_HOPS): an
+    /// offer goes back by them, as nobody else may be able to dial the newcomer. Not kept at first.
+    pub way: Option<Vec<Peer>>,
     /// Where it sat before, and would like to sit again.
     pub home: Option<Guid>,
     /// Its number for this search.
@@ -138,6 +139,8 @@ pub enum Heading {
 pub struct Offer {
     /// The newcomer's number for its search; 0 where nobody searched.
     pub nonce: u64,
+    /// By whom it still goes to the newcomer, the last first.
+    pub way: Vec<Peer>,
     /// The place.
     pub grant: Arc<Grant>,
     /// The positions above the place, from the center outward, at most [`MAX_LINEAGE`].
@@ -213,10 +216,8 @@ impl Walk {
     /// Shows every handle in it.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         self.member.handles(see);
-        self.through
-            .iter()
-            .chain(&self.hints)
-            .for_each(|peer| see(*peer));
+        let way = self.way.iter().flatten();
+        way.chain(&self.hints).for_each(|peer| see(*peer));
     }
 }
 
@@ -248,7 +249,7 @@ impl crate::Message for Message {
         match self {
             Self::Join(walk) => {
                 Arc::make_mut(&mut walk.member).visit(visit);
-                walk.through.iter_mut().for_each(&mut *visit);
+                walk.way.iter_mut().flatten().for_each(&mut *visit);
                 walk.hints.iter_mut().for_each(visit);
             }
             Self::Choose {
@@ -274,6 +275,7 @@ impl crate::Message for Message {
                     .hints
                     .iter_mut()
                     .chain(&mut offer.split)
+                    .chain(&mut offer.way)
                     .for_each(visit);
             }
             Self::Hello(hello) => {

@@ -43,7 +43,7 @@ use smallvec::SmallVec;
 
 pub use config::{Config, Order, Policy, PolicyError, Rule};
 pub use message::{Heading, Hello, Message, Offer, Roster, Walk};
-pub use questions::Span;
+pub use questions::{Cover, Detour, Span};
 pub use record::{
     Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover,
 };
@@ -350,9 +350,12 @@ impl Polyring {
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
         self.hear(cx, from);
-        if self.phase == Phase::Joining && message.presumes_a_place() {
-            self.tell_placeless(cx, from);
-            return;
+        if self.phase == Phase::Joining {
+            self.join.meet(from);
+            if message.presumes_a_place() {
+                self.tell_placeless(cx, from);
+                return;
+            }
         }
         match message {
             Message::Join(walk) => self.on_join(cx, walk),

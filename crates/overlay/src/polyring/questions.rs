@@ -10,13 +10,23 @@ use super::{
     Order, Polyring, PositionId,
     ring::mix,
     route::{Direction, route},
-    table::{Cell, Link, Rank, Slots, pick},
+    table::{Cell, Link, Rank, Slots, Table, pick},
 };
 use crate::{Hop, Neighbour, Reach, Target, View};
 
 /// What a broadcast still has to cover from a peer on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Which way it goes on.
+    pub cover: Cover,
+    /// Neighbours that the sender has no connection to, at most [`MAX_DETOURS`]: the receiver, whose
+    /// neighbours they are as well, hands it to them.
+    pub detours: Vec<Detour>,
+}
+
+/// Which way a broadcast goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Span {
+pub enum Cover {
     /// Everyone: it starts here.
     All,
     /// It came from a child: the parent and the siblings, and what lies beyond them.
@@ -25,6 +35,26 @@ pub enum Span {
     Outward,
     /// Nobody else: a co-member serves the rest.
     Here,
+}
+
+/// A neighbour that a broadcast reaches by way of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detour {
+    /// Its position.
+    pub position: PositionId,
+    /// The one member that lacks it, by its place among the position's members, the longest granted
+    /// first; nothing for the position and what lies beyond.
+    pub member: Option<u16>,
+}
+
+/// Detours that one copy carries.
+pub(super) const MAX_DETOURS: usize = 64;
+
+impl From<Cover> for Span {
+    fn from(cover: Cover) -> Self {
+        let detours = Vec::new();
+        Self { cover, detours }
+    }
 }
 
 impl Polyring {
@@ -56,10 +86,12 @@ impl Polyring {
         flow: u64,
     ) -> Hop<Guid> {
         match route(&self.guid, to) {
-            Direction::Here => self.here(view, wanted),
+            Direction::Here => self.here(view, wanted, flow),
             Direction::Parent => {
                 let members = &self.table.parent;
-                pick(members, self.wanted(view, wanted, members), flow).map_or(Hop::Cut, Hop::To)
+                pick(members, self.wanted(view, wanted, members), flow)
+                    .or_else(|| self.around_to_parent(flow))
+                    .map_or(Hop::Cut, Hop::To)
             }
             Direction::Sibling(step) => self.across(view, &self.table.own, step, to, wanted, flow),
             Direction::Child(step) => self.across(view, &self.table.below, step, to, wanted, flow),
@@ -67,7 +99,7 @@ impl Polyring {
     }
 
     /// At the position. Another PeerId is wanted: a co-member may have it.
-    fn here(&self, view: &View<'_, Self>, wanted: Option<&PeerId>) -> Hop<Guid> {
+    fn here(&self, view: &View<'_, Self>, wanted: Option<&PeerId>, flow: u64) -> Hop<Guid> {
         let Some(wanted) = wanted else {
             return Hop::Arrived;
         };
@@ -76,15 +108,44 @@ impl Polyring {
         };
         let mate = self.co_members().find(|link| link.peer == peer);
         match mate {
-            Some(link) if peer != view.me => {
-                if link.is_up {
-                    Hop::To(peer)
-                } else {
-                    Hop::Cut
-                }
-            }
+            Some(link) if link.is_up && peer != view.me => Hop::To(peer),
+            Some(_) if peer != view.me => self.around_to_mate(flow).map_or(Hop::Cut, Hop::To),
             _ => Hop::Arrived,
         }
+    }
+
+    /// The connected members of my position before me, and after me.
+    fn nearest_mates(&self) -> [Option<Peer>; 2] {
+        let mates = self.co_members().as_slice();
+        let at = usize::from(self.table.rank.at).min(mates.len());
+        let first = |mates: &[Link]| mates.iter().find(|it| it.is_up).map(|it| it.peer);
+        [first(&mates[..at]), first(&mates[at..])]
+    }
+
+    /// The way to a co-member without a connection: through another one, the parent, a child, a sibling.
+    #[cold]
+    fn around_to_mate(&self, flow: u64) -> Option<Peer> {
+        let Table {
+            own,
+            below,
+            parent,
+            mine,
+            ..
+        } = &self.table;
+        let [before, after] = self.nearest_mates();
+        after
+            .or_else(|| pick(parent, None, flow))
+            .or_else(|| any_linked(below, &[], flow))
+            .or_else(|| any_linked(own, &[*mine], flow))
+            .or(before)
+    }
+
+    /// The way to the parent where no connection leads there: through a co-member or a sibling.
+    #[cold]
+    fn around_to_parent(&self, flow: u64) -> Option<Peer> {
+        let Table { own, mine, .. } = &self.table;
+        let [before, after] = self.nearest_mates();
+        after.or_else(|| any_linked(own, &[*mine], flow)).or(before)
     }
 
     fn across(
@@ -108,31 +169,17 @@ impl Polyring {
             .map_or(Hop::Cut, Hop::To)
     }
 
-    /// The way round a connection that does not stand: through the parent to a sibling, whom it counts
-    /// among its children; through a later member of my own position; in the center, through any other
-    /// sibling. Who cannot reach it either goes on alike, until the hops are used up.
+    /// The way round a connection that does not stand. To a sibling: through the parent, who counts it
+    /// among its children. Else through the next member of my own position, or any other neighbour of the
+    /// same ring. Who cannot reach it either goes on alike, until the hops are used up.
     #[cold]
     fn around(&self, slots: &Slots, cell: &Cell, flow: u64) -> Option<Peer> {
         let is_sibling = std::ptr::eq(slots, &self.table.own);
         let parent = pick(&self.table.parent, None, flow).filter(|_| is_sibling);
-        let rank = usize::from(self.table.rank.at);
-        let later = || pick(self.co_members().as_slice().get(rank + 1..)?, None, flow);
-        let other = || {
-            if !is_sibling {
-                return None;
-            }
-            let [mine, theirs] = [self.table.mine, cell.position];
-            let others = slots
-                .cells()
-                .iter()
-                .filter(|it| it.position != mine && it.position != theirs);
-            let linked: SmallVec<[Peer; 64]> = others
-                .filter_map(|it| pick(slots.members(it), None, flow))
-                .collect();
-            let at = mix(flow ^ mine.0).checked_rem(linked.len() as u64)?;
-            linked.get(at as usize).copied()
-        };
-        parent.or_else(later).or_else(other)
+        let other = || any_linked(slots, &[self.table.mine, cell.position], flow);
+        // Later members first: what goes round goes by all of them.
+        let [before, after] = self.nearest_mates();
+        parent.or(after).or_else(other).or(before)
     }
 
     /// The tag names a position that has another coordinate by now.
@@ -155,7 +202,7 @@ impl Polyring {
                 Direction::Child(below) => {
                     self.across(view, &self.table.below, below, &corrected, wanted, flow)
                 }
-                _ => self.here(view, wanted),
+                _ => self.here(view, wanted, flow),
             };
         }
         let members = slots.members(cell);
@@ -241,29 +288,37 @@ impl Polyring {
     }
 
     pub(super) fn reach(&self, reach: Reach) -> Span {
-        match reach {
-            Reach::All => Span::All,
-            Reach::Below => Span::Outward,
-        }
+        let cover = match reach {
+            Reach::All => Cover::All,
+            Reach::Below => Cover::Outward,
+        };
+        cover.into()
     }
 
     /// Inward before sideways (or after, as configured) before outward; one member of each
-    /// position, which hands it to its co-members.
+    /// position, which hands it to its co-members. Whom no connection leads to is reached by a
+    /// neighbour of both.
     pub(super) fn copies(&self, span: &Span, flow: u64, copies: &mut Vec<(Peer, Span)>) {
-        if *span == Span::Here {
-            return;
-        }
-        let across = |slots: &Slots, copies: &mut Vec<(Peer, Span)>| {
-            let others = slots.cells().iter();
-            copies.extend(
-                others
-                    .filter(|cell| cell.position != self.table.mine)
-                    .filter_map(|cell| pick(slots.members(cell), None, flow))
-                    .map(|peer| (peer, Span::Outward)),
-            );
+        let Span { cover, detours } = span;
+        let first = copies.len();
+        let mut missing: SmallVec<[Detour; 4]> = SmallVec::new();
+        let mut across = |slots: &Slots, copies: &mut Vec<(Peer, Span)>| {
+            let cells = slots.cells().iter();
+            for cell in cells.filter(|cell| cell.position != self.table.mine) {
+                match pick(slots.members(cell), None, flow) {
+                    Some(peer) => copies.push((peer, Cover::Outward.into())),
+                    None => missing.push(Detour {
+                        position: cell.position,
+                        member: None,
+                    }),
+                }
+            }
         };
-        if matches!(span, Span::All | Span::Inward) {
-            let parent = pick(&self.table.parent, None, flow).map(|peer| (peer, Span::Inward));
+        let mut has_parent = true;
+        if matches!(cover, Cover::All | Cover::Inward) {
+            let parent = pick(&self.table.parent, None, flow);
+            has_parent = parent.is_some() || self.table.parent.is_empty();
+            let parent = parent.map(|peer| (peer, Cover::Inward.into()));
             match self.order {
                 Order::Inward => {
                     copies.extend(parent);
@@ -275,14 +330,88 @@ impl Polyring {
                 }
             }
         }
-        if matches!(span, Span::All | Span::Outward) {
+        if matches!(cover, Cover::All | Cover::Outward) {
             across(&self.table.below, copies);
         }
-        copies.extend(
-            self.co_members()
-                .filter(|link| link.is_up && Some(link.peer) != self.me())
-                .map(|link| (link.peer, Span::Here)),
-        );
+        if *cover != Cover::Here {
+            let mates = (0..).zip(self.co_members());
+            for (at, mate) in mates.filter(|(at, _)| *at != self.table.rank.at) {
+                if mate.is_up {
+                    copies.push((mate.peer, Cover::Here.into()));
+                } else {
+                    let (position, member) = (self.table.mine, Some(at));
+                    missing.push(Detour { position, member });
+                }
+            }
+        }
+        if !has_parent {
+            let (position, member) = (self.table.above, None);
+            missing.push(Detour { position, member });
+        }
+        if !missing.is_empty() {
+            self.send_round(&missing, flow, &mut copies[first..]);
+        }
+        for detour in detours.iter().take(MAX_DETOURS) {
+            copies.extend(self.detour(detour, flow));
+        }
+    }
+
+    /// Gives each neighbour without a connection to one of the copies, whose receiver knows it, too:
+    /// co-members know all that this peer knows; children know each other and my position; siblings know
+    /// each other and the parent, and the parent knows them.
+    #[cold]
+    fn send_round(&self, missing: &[Detour], flow: u64, copies: &mut [(Peer, Span)]) {
+        let Table {
+            mine, own, below, ..
+        } = &self.table;
+        for detour in missing {
+            let is_child = !below.members_at(detour.position).is_empty();
+            let is_mate = |peer| own.seat_of(peer).is_some_and(|seat| seat.0 == *mine);
+            let knows_it = |peer: Peer| {
+                let is_near = is_child == below.seat_of(peer).is_some();
+                is_near || detour.position == *mine || is_mate(peer)
+            };
+            let able = copies
+                .iter_mut()
+                .filter(|(peer, span)| knows_it(*peer) && span.detours.len() < MAX_DETOURS);
+            let mut able: SmallVec<[_; 64]> = able.map(|(_, span)| &mut span.detours).collect();
+            if let Some(at) = mix(flow ^ detour.position.0).checked_rem(able.len() as u64) {
+                able[at as usize].push(*detour);
+            }
+        }
+    }
+
+    /// The copy for one whom its sender has no connection to, if this peer has one.
+    fn detour(&self, detour: &Detour, flow: u64) -> Option<(Peer, Span)> {
+        let Table {
+            above,
+            own,
+            below,
+            parent,
+            ..
+        } = &self.table;
+        let is_parent = detour.position == *above;
+        let members = match is_parent {
+            true => parent,
+            false => [own, below]
+                .map(|slots| slots.members_at(detour.position))
+                .into_iter()
+                .find(|members| !members.is_empty())?,
+        };
+        match detour.member {
+            Some(at) => {
+                let link = members.get(usize::from(at))?;
+                link.is_up.then(|| (link.peer, Cover::Here.into()))
+            }
+            None => {
+                let cover = if is_parent {
+                    Cover::Inward
+                } else {
+                    Cover::Outward
+                };
+                pick(members, None, flow).map(|peer| (peer, cover.into()))
+            }
+        }
     }
 
     pub(super) fn place_of(&self, view: &View<'_, Self>, id: &PeerId) -> Option<Guid> {
@@ -335,6 +464,16 @@ impl Polyring {
     fn co_members(&self) -> std::slice::Iter<'_, Link> {
         self.table.own.members_at(self.table.mine).iter()
     }
+}
+
+/// One of the connected members of a ring, those of `but` apart.
+fn any_linked(slots: &Slots, but: &[PositionId], flow: u64) -> Option<Peer> {
+    let cells = slots.cells().iter();
+    let others = cells.filter(|cell| !but.contains(&cell.position));
+    let linked = others.filter_map(|cell| pick(slots.members(cell), None, flow));
+    let linked: SmallVec<[Peer; 64]> = linked.collect();
+    let at = mix(flow ^ linked.len() as u64).checked_rem(linked.len() as u64)?;
+    linked.get(at as usize).copied()
 }
 
 /// What orders the positions of a ring as homes of a key, the best first: highest random weight

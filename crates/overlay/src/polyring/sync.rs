@@ -93,7 +93,7 @@ impl Repairs {
 
 impl Polyring {
     pub(super) fn on_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        self.relink(peer, true);
+        self.relink(cx.now, peer, true);
         self.heal.forget(peer);
         if self.heal.is_witness() {
             self.vouch(cx, peer);
@@ -184,7 +184,8 @@ impl Polyring {
             self.send_records(cx, from, seat.ring, record, Vec::new());
         }
         if self.is_alone() && self.own.id != PositionId::CENTER && !self.is_neighbour(from) {
-            self.restart(cx, vec![from]);
+            let home = Some(self.guid.clone());
+            self.restart(cx, vec![from], home);
             return;
         }
         let lacks_above =

@@ -9,8 +9,8 @@ use ringweave_ids::{Guid, Peer, Random, Signature};
 use smallvec::SmallVec;
 
 use super::{
-    Accusation, Config, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
-    Polyring, Position, PositionId, Proof, Roster, Seat, Span, Timer, Version, Walk,
+    Accusation, Config, Cover, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
+    Polyring, Position, PositionId, Proof, Roster, Seat, Timer, Version, Walk,
     record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
@@ -531,8 +531,10 @@ fn a_broadcast_may_go_sideways_first() {
         .find(|(peer, ..)| peer.guid.depth() > 1)
         .expect("30 peers do not fit into one ring of 4");
     let mut copies = Vec::new();
-    leaf.copies(&Span::Inward, 0, &mut copies);
-    let inward = copies.iter().position(|(_, span)| *span == Span::Inward);
+    leaf.copies(&Cover::Inward.into(), 0, &mut copies);
+    let inward = copies
+        .iter()
+        .position(|(_, span)| span.cover == Cover::Inward);
     assert_eq!(inward, Some(copies.len() - 1));
 }
 
@@ -655,7 +657,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
             };
             Walk {
                 member,
-                through: (hops % 3 == 0).then_some(Peer(u32::from(level) % 30)),
+                way: (hops % 3 == 0).then(|| vec![Peer(u32::from(level) % 30)]),
                 home: (hops % 5 == 0).then(|| Guid::of(&[u32::from(level), u32::MAX])),
                 nonce,
                 label: "/eu//dk/".into(),
@@ -687,6 +689,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 };
                 let offer = Box::new(Offer {
                     nonce,
+                    way: vec![Peer(7); (nonce % 3) as usize],
                     lineage: positions.clone(),
                     hints: [Peer(5)].into_iter().collect(),
                     split: vec![Peer(3), Peer(40)],

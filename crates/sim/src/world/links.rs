@@ -18,7 +18,7 @@ pub(crate) const IDLE: u64 = 15_000_000;
 /// How soon a peer that rests is called down again.
 pub(crate) const NOT_NOW: u64 = 250_000;
 /// The longest rest of a peer that could not be reached, reached by doubling from one second.
-const REST: u64 = 32_000_000;
+const REST: u64 = 8_000_000;
 /// Frames that wait for a connection to one peer.
 const WAITING: usize = 256;
 
@@ -135,7 +135,7 @@ impl<O: Overlay> Links<O> {
     pub(crate) fn rest(&mut self, peer: u32, now: u64) {
         self.rests
             .retain(|(it, _, until)| *it == peer || *until + REST > now);
-        let rest = |failures: u32| (1_000_000 << failures.min(5)).min(REST);
+        let rest = |failures: u32| (1_000_000 << failures.min(3)).min(REST);
         match self.rests.iter_mut().find(|(it, ..)| *it == peer) {
             Some((_, failures, until)) => {
                 *failures += 1;

@@ -247,7 +247,8 @@ impl Play {
 
     /// Whom a newcomer is told of: peers of one part, which it then belongs to itself.
     fn contacts<O: Lab>(&mut self, world: &mut World<O>, who: u32) -> Vec<u32> {
-        let Some(first) = self.anyone(world, None) else {
+        let weather = &world.common.weather;
+        let Some(first) = self.anyone_who(world, |peer| weather.can_dial(who, peer)) else {
             return Vec::new();
         };
         let now = world.now;

@@ -36,6 +36,9 @@ const WATCHED: u32 = 2_000;
 /// Peers up to which every upkeep frame is weighed; in larger worlds one of 32 is.
 const WEIGHED: u32 = 10_000;
 
+/// Peers that a newcomer may be told of before one is found that it can reach.
+const MAX_DRAWS: usize = 100;
+
 /// Runs a scenario over a topology.
 pub(crate) fn run<O: Lab>(
     scenario: &Scenario,
@@ -194,9 +197,17 @@ impl<'a, O: Lab> Story<'a, O> {
             let contacts = if peer < networks {
                 Vec::new()
             } else {
-                let draw = |_| random.below(known + 1).min(known) as u32;
-                let own = |known| known * networks + peer % networks;
-                (0..2).map(draw).map(own).collect()
+                let mut draw = || {
+                    let known = random.below(known + 1).min(known) as u32;
+                    known * networks + peer % networks
+                };
+                // Who can reach nobody that it was told of is in no network.
+                let weather = &self.world.common.weather;
+                let mut reach = |_| {
+                    let mut draws = (0..MAX_DRAWS).map(|_| draw());
+                    draws.find(|known| weather.can_dial(peer, *known))
+                };
+                (0..2).filter_map(&mut reach).collect()
             };
             self.world.deed(at as u64, peer, Deed::Start(contacts));
             let pace = FIRST_JOINS.max(f64::from(peer) * std::f64::consts::LN_2 / DOUBLING);
@@ -295,7 +306,16 @@ impl<'a, O: Lab> Story<'a, O> {
             return;
         }
         self.recovery.try_routes(&self.world);
-        if self.world.check().violated == 0 {
+        let found = self.world.check();
+        if std::env::var("RWD").ok() == Some(self.scenario.seed.to_string()) {
+            eprintln!(
+                "@{:.1} {} {:#?}",
+                now as f64 / 1e6,
+                found.violated,
+                found.words
+            );
+        }
+        if found.violated == 0 {
             self.healed = Some(now);
         }
     }
