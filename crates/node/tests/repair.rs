@@ -308,6 +308,49 @@ fn a_kept_copy_of_what_is_no_broadcast_is_a_fault() {
 }
 
 #[test]
+fn a_kept_copy_that_nobody_asked_for_is_a_fault() {
+    let mut swarm = tree();
+    broadcast(&mut swarm, 0, "one");
+    let copies = swarm.sent.iter().filter_map(|(_, to, frame)| match frame {
+        Frame::Envelope(envelope) if *to == 3 && is_copy(frame, 1) => Some(envelope.clone()),
+        _ => None,
+    });
+    let mut forged = copies.collect::<Vec<_>>().remove(0);
+    (forged.cast, forged.sequence) = (Cast::Kept, 2);
+    swarm.input(3, Input::Received(Peer(1), Frame::Envelope(forged)));
+    assert_eq!(swarm.node(3).counters().faults, 1);
+    broadcast(&mut swarm, 0, "two");
+    assert_eq!(swarm.texts(3), ["one", "two"], "the number is not taken");
+}
+
+#[test]
+fn an_answer_that_comes_after_all_patience_is_delivered() {
+    let mut swarm = tree();
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    let late = Rc::clone(&answers);
+    swarm.filter = Box::new(move |_, to, frame| match frame {
+        Frame::Envelope(envelope) if to == 3 && matches!(envelope.cast, Cast::Kept) => {
+            late.borrow_mut().push(envelope.clone());
+            false
+        }
+        _ => to != 3 || !is_copy(frame, 2),
+    });
+    for text in ["one", "two", "three"] {
+        broadcast(&mut swarm, 0, text);
+    }
+    settle(&mut swarm);
+    assert_eq!(swarm.node(3).counters().missed, 1);
+    let answer = answers.borrow_mut().remove(0);
+    swarm.input(3, Input::Received(Peer(1), Frame::Envelope(answer)));
+    assert_eq!(swarm.texts(3), ["one", "three", "two"]);
+    let counters = swarm.node(3).counters();
+    assert_eq!(
+        (counters.repaired, counters.late, counters.faults),
+        (1, 1, 0)
+    );
+}
+
+#[test]
 fn a_multicast_through_churn_is_delivered_or_reported_for_each_receiver() {
     let mut swarm = tree();
     let lost = Rc::new(RefCell::new(BTreeSet::from([1, 5])));
@@ -375,6 +418,7 @@ fn storm(seed: u64, has_repair: bool) -> usize {
     }
     assert!(broken.borrow().is_empty());
     swarm.run(Duration::from_secs(10));
+    assert_eq!(total(&swarm, |all| all.faults), 0, "all of them are honest");
     let mut missing = 0;
     for peer in 0..PEERS {
         for (origin, count) in sent.iter().filter(|(origin, _)| **origin != peer) {
