@@ -290,7 +290,7 @@ fn forged_offers_are_looked_for_once_and_counted() {
 }
 
 #[test]
-fn a_kept_copy_of_what_is_no_broadcast_is_a_fault() {
+fn a_copy_of_what_is_no_broadcast_is_a_fault() {
     let mut swarm = tree();
     let ticket = swarm.send(1, 3, b"one");
     swarm.result(ticket).unwrap();
@@ -299,11 +299,13 @@ fn a_kept_copy_of_what_is_no_broadcast_is_a_fault() {
         _ => None,
     });
     let forged = envelopes.collect::<Vec<_>>();
-    for mut envelope in forged.clone() {
-        envelope.cast = Cast::Kept;
-        swarm.input(3, Input::Received(Peer(1), Frame::Envelope(envelope)));
+    for cast in [Cast::Kept, Cast::Span((Some(1), true))] {
+        for mut envelope in forged.clone() {
+            envelope.cast = cast.clone();
+            swarm.input(3, Input::Received(Peer(1), Frame::Envelope(envelope)));
+        }
     }
-    assert_eq!(swarm.node(3).counters().faults, forged.len() as u64);
+    assert_eq!(swarm.node(3).counters().faults, 2 * forged.len() as u64);
     assert_eq!(swarm.texts(3), ["one"]);
 }
 

@@ -25,9 +25,7 @@ use super::{
     receiver::LAST_NUMBER,
     recent::{KEPT_FOR, Offers, Recent},
 };
-use crate::{
-    Cast, Envelope, Frame, Known, Lacking, Lane, MAX_NAMED, MessageKind, Output, Port, Repair, Tick,
-};
+use crate::{Cast, Envelope, Frame, Known, Lacking, Lane, MAX_NAMED, Output, Repair, Tick};
 
 /// How long a change of the table waits for others before neighbours are compared.
 const COMPARE_DELAY: Duration = Duration::from_millis(200);
@@ -205,10 +203,7 @@ impl<O: Overlay> Router<O> {
     ) {
         let flow = &envelope.flow;
         let name = (flow.origin, flow.incarnation, envelope.sequence);
-        let is_broadcast = flow.port == Port::APP
-            && flow.kind == MessageKind::Broadcast
-            && matches!(flow.target, Target::All | Target::Prefix(_));
-        if !is_broadcast || flow.origin == self.me || envelope.sequence >= LAST_NUMBER {
+        if !flow.is_broadcast() || flow.origin == self.me || envelope.sequence >= LAST_NUMBER {
             return self.fault(ground, "a copy of what is no broadcast");
         }
         if self.has_seen(&name) {
