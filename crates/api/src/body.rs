@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use data_encoding::BASE64;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_net::{CallError, Counters, Delivery, PeerInfo, Received, Spread, TracedHop};
-use ringweave_node::MessageKind;
+use ringweave_node::{MessageKind, Turn};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -403,6 +403,16 @@ pub struct CountersAnswer {
     pub spread: u64,
     /// Messages that arrived more than once.
     pub duplicates: u64,
+    /// Broadcasts that came because this peer asked a neighbour for them.
+    pub repaired: u64,
+    /// Broadcasts delivered after a later one of their sender.
+    pub late: u64,
+    /// Broadcasts offered to a neighbour, each time one is.
+    pub offered: u64,
+    /// Broadcasts asked of a neighbour, each time one is.
+    pub asked: u64,
+    /// Broadcasts that were offered or missed, and came from nobody who was asked.
+    pub missed: u64,
     /// Messages dropped because a queue was full.
     pub dropped: u64,
     /// Nonsense from the network.
@@ -421,6 +431,11 @@ impl From<Counters> for CountersAnswer {
             forwarded,
             spread,
             duplicates,
+            repaired,
+            late,
+            offered,
+            asked,
+            missed,
             dropped,
             faults,
             bytes_out,
@@ -432,6 +447,11 @@ impl From<Counters> for CountersAnswer {
             forwarded,
             spread,
             duplicates,
+            repaired,
+            late,
+            offered,
+            asked,
+            missed,
             dropped,
             faults,
             bytes_out,
@@ -454,6 +474,8 @@ pub struct MessageEvent {
     pub seq: u64,
     /// Hops it made.
     pub hops: u8,
+    /// Whether a later message of the same sender came first.
+    pub late: bool,
     /// What it carries.
     #[serde(flatten)]
     pub payload: Payload,
@@ -466,6 +488,7 @@ impl From<Received> for MessageEvent {
             from: received.from,
             seq: received.seq,
             hops: received.hops,
+            late: received.turn == Turn::Late,
             payload: Payload::bytes(&received.payload),
         }
     }
@@ -478,6 +501,8 @@ pub fn ms(span: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -486,6 +511,25 @@ mod tests {
             let text = serde_json::to_string(&Payload::bytes(bytes)).unwrap();
             let payload: Payload = serde_json::from_str(&text).unwrap();
             assert_eq!(payload.into_bytes().unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_message_says_whether_it_came_late() {
+        for (turn, late) in [(Turn::InOrder, false), (Turn::Late, true)] {
+            let event = MessageEvent::from(Received {
+                kind: MessageKind::Broadcast,
+                from: PeerId::from_bytes([7; 32]),
+                seq: 3,
+                hops: 2,
+                turn,
+                payload: "ring".into(),
+            });
+            let line = serde_json::to_value(event).unwrap();
+            assert_eq!(
+                (&line["event"], &line["late"]),
+                (&json!("message"), &json!(late))
+            );
         }
     }
 

@@ -90,6 +90,31 @@ pub(crate) fn render(status: &Status, peers: &[PeerInfo]) -> String {
             counters.duplicates,
         ),
         (
+            "ringweave_broadcasts_repaired_total",
+            "Broadcasts that came because this peer asked a neighbour for them.",
+            counters.repaired,
+        ),
+        (
+            "ringweave_broadcasts_late_total",
+            "Broadcasts delivered after a later one of their sender.",
+            counters.late,
+        ),
+        (
+            "ringweave_broadcasts_offered_total",
+            "Broadcasts offered to a neighbour, each time one is.",
+            counters.offered,
+        ),
+        (
+            "ringweave_broadcasts_asked_total",
+            "Broadcasts asked of a neighbour, each time one is.",
+            counters.asked,
+        ),
+        (
+            "ringweave_broadcasts_missed_total",
+            "Broadcasts that were offered or missed, and came from nobody who was asked.",
+            counters.missed,
+        ),
+        (
             "ringweave_messages_dropped_total",
             "Messages dropped because a queue was full.",
             counters.dropped,

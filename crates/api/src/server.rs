@@ -210,5 +210,6 @@ async fn answer(stream: TcpStream, router: Router, mut stopped: watch::Receiver<
         _ = &mut connection => return,
         _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
     }
+    // An answer that takes longer, or whose caller has gone, ends here.
     let _ = tokio::time::timeout(LAST_ANSWERS, connection).await;
 }

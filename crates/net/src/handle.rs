@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use ringweave_ids::{Guid, PeerId};
-use ringweave_node::{Failure, MessageKind};
+use ringweave_node::{Failure, MessageKind, Turn};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -144,6 +144,8 @@ pub struct Received {
     pub seq: u64,
     /// Hops it made.
     pub hops: u8,
+    /// Whether it comes after those that were sent before it.
+    pub turn: Turn,
     /// What it carries.
     #[serde(skip)]
     pub payload: Bytes,
@@ -244,6 +246,16 @@ pub struct Counters {
     pub spread: u64,
     /// Messages that arrived more than once.
     pub duplicates: u64,
+    /// Broadcasts that came because this peer asked a neighbour for them.
+    pub repaired: u64,
+    /// Broadcasts delivered after a later one of their sender; each is marked [`Turn::Late`].
+    pub late: u64,
+    /// Broadcasts offered to a neighbour, each time one is.
+    pub offered: u64,
+    /// Broadcasts asked of a neighbour, each time one is.
+    pub asked: u64,
+    /// Broadcasts that were offered or missed, and came from nobody who was asked.
+    pub missed: u64,
     /// Messages dropped because a queue was full.
     pub dropped: u64,
     /// Nonsense from the network.

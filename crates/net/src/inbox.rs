@@ -54,6 +54,7 @@ impl Shelf {
             from: message.from,
             seq: message.sequence,
             hops: message.hops,
+            turn: message.turn,
             payload: message.payload,
         });
         self.stock().messages.extend(received);

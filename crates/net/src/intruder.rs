@@ -9,7 +9,7 @@ use iroh::{
 };
 use ringweave_ids::{Guid, Key, PeerId, Random};
 use ringweave_node::{
-    Cast, Envelope, Flow, Frame, MessageKind, Port, Receiver,
+    Cast, Envelope, Flow, Frame, Lacking, MessageKind, Port, Receiver, Repair,
     wire::{Encoder, MAX_CONTACTS},
 };
 use ringweave_overlay::{
@@ -22,7 +22,7 @@ use crate::{
     Entrance, Handle, Invite, Parting, PeerEvent, PeerRef, Settings, Shape, StartError,
     book::Book,
     card::Card,
-    gate::{ALPN, Gate, Side, Turned},
+    gate::{ALPN, Gate, Hello, Side, Turned},
     network::{Network, Secret},
     start,
 };
@@ -75,23 +75,32 @@ impl Intruder {
             .unwrap()
     }
 
-    /// A connection to a live peer, as a member of its network.
-    async fn enter(&self, invite: &Invite) -> (Connection, SendStream, SendStream) {
+    /// A connection to a live peer, as a member of its network, and what that peer says of itself.
+    async fn greet(&self, invite: &Invite) -> (Connection, Hello) {
         let contact = &invite.contacts[0];
         let connection = self.dial(contact.id, contact.addresses[0]).await;
-        self.gate(&invite.network, invite.secret)
-            .greet(&connection)
-            .await
-            .unwrap();
-        let mut streams = Vec::new();
-        for kind in [0, 1] {
-            let mut stream = connection.open_uni().await.unwrap();
-            stream.write_all(&[kind]).await.unwrap();
-            streams.push(stream);
-        }
-        let messages = streams.pop().unwrap();
-        (connection, streams.pop().unwrap(), messages)
+        let gate = self.gate(&invite.network, invite.secret);
+        let hello = gate.greet(&connection).await.unwrap();
+        (connection, hello)
     }
+
+    /// The same, with streams for control and messages.
+    async fn enter(&self, invite: &Invite) -> (Connection, SendStream, SendStream) {
+        let (connection, _) = self.greet(invite).await;
+        let (control, messages) = lanes(&connection).await;
+        (connection, control, messages)
+    }
+}
+
+async fn lanes(connection: &Connection) -> (SendStream, SendStream) {
+    let mut streams = Vec::new();
+    for kind in [0, 1] {
+        let mut stream = connection.open_uni().await.unwrap();
+        stream.write_all(&[kind]).await.unwrap();
+        streams.push(stream);
+    }
+    let messages = streams.pop().unwrap();
+    (streams.pop().unwrap(), messages)
 }
 
 async fn founder(shape: Shape) -> (Handle, Invite) {
@@ -280,10 +289,48 @@ async fn strangers_that_are_only_named_do_not_keep_members_out() {
     assert_eq!(delivery.peer, founder.id());
 }
 
+/// A neighbour asks for far more than it reads: what waits for it is bounded, what is beyond is dropped
+/// and counted, and others are served meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_that_does_not_read_costs_a_bounded_queue() {
+    const KEPT: u64 = 32;
+    const SIZE: usize = 48 * 1024;
+    let (founder, invite) = founder(Shape::default()).await;
+    for _ in 0..KEPT {
+        let spread = founder.broadcast(None, vec![7; SIZE].into());
+        timeout(SOON, spread).await.unwrap().unwrap();
+    }
+    let mut inbox = founder.listen().await.unwrap();
+    let intruder = Intruder::new().await;
+    let (connection, hello) = intruder.greet(&invite).await;
+    let (mut control, _messages) = lanes(&connection).await;
+    let lacking = vec![Lacking {
+        origin: founder.id(),
+        incarnation: hello.incarnation,
+        numbers: (0..=KEPT).collect(),
+    }];
+    let frame = encoded(&Frame::Repair(Repair::Ask(lacking)), &stranger());
+    let dropped = async {
+        while founder.status().await.unwrap().counters.dropped == 0 {
+            control.write_all(&frame).await.unwrap();
+        }
+    };
+    timeout(SOON, dropped).await.unwrap();
+    let entrance = Entrance::Join(Box::new(invite));
+    let member = start(Settings {
+        entrance,
+        ..Settings::default()
+    });
+    let member = timeout(SOON, member).await.unwrap().unwrap();
+    let send = member.send(PeerRef::Id(founder.id()), "in between".into());
+    timeout(SOON, send).await.unwrap().unwrap();
+    let heard = timeout(SOON, inbox.recv()).await.unwrap().unwrap();
+    assert_eq!(heard.from, member.id());
+}
+
 /// A frame of upkeep that names so many random peers.
 fn strangers(random: &mut Random, count: usize) -> BytesMut {
-    let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
-    let mut book = Book::new(SecretKey::generate(), None, network, &Card::default());
+    let mut book = stranger();
     let stranger = |_| {
         let id = PeerId::from_bytes(std::array::from_fn(|_| random.bits() as u8));
         book.admit(id).unwrap()
@@ -293,10 +340,20 @@ fn strangers(random: &mut Random, count: usize) -> BytesMut {
         nonce: 0,
         candidates,
     });
+    encoded(&frame, &book)
+}
+
+/// The book of a peer that knows nobody.
+fn stranger() -> Book {
+    let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+    Book::new(SecretKey::generate(), None, network, &Card::default())
+}
+
+/// The first frame of a lane.
+fn encoded(frame: &Frame<Polyring>, book: &Book) -> BytesMut {
     let mut bytes = BytesMut::new();
-    Encoder::<Polyring>::new()
-        .encode(&frame, &book, &mut bytes)
-        .unwrap();
+    let mut encoder = Encoder::new();
+    encoder.encode(frame, book, &mut bytes).unwrap();
     bytes
 }
 

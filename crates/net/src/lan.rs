@@ -63,7 +63,8 @@ impl Lan {
 
 impl Drop for Lan {
     fn drop(&mut self) {
-        // It says goodbye on the local network, on its own thread.
+        // It says goodbye on the local network, on its own thread. One that has ended or has too much
+        // to do says none, and its announcement runs out by itself.
         let _ = self.daemon.shutdown();
     }
 }

@@ -49,6 +49,15 @@ pub struct Flow<A> {
     pub first: u64,
 }
 
+impl<A> Flow<A> {
+    /// Whether its messages are broadcasts of the application.
+    pub(crate) fn is_broadcast(&self) -> bool {
+        self.port == Port::APP
+            && self.kind == MessageKind::Broadcast
+            && matches!(self.target, Target::All | Target::Prefix(_))
+    }
+}
+
 /// One message on its way.
 pub struct Envelope<O: Overlay> {
     /// What it shares with others.

@@ -290,7 +290,7 @@ fn forged_offers_are_looked_for_once_and_counted() {
 }
 
 #[test]
-fn a_kept_copy_of_what_is_no_broadcast_is_a_fault() {
+fn a_copy_of_what_is_no_broadcast_is_a_fault() {
     let mut swarm = tree();
     let ticket = swarm.send(1, 3, b"one");
     swarm.result(ticket).unwrap();
@@ -299,12 +299,57 @@ fn a_kept_copy_of_what_is_no_broadcast_is_a_fault() {
         _ => None,
     });
     let forged = envelopes.collect::<Vec<_>>();
-    for mut envelope in forged.clone() {
-        envelope.cast = Cast::Kept;
-        swarm.input(3, Input::Received(Peer(1), Frame::Envelope(envelope)));
+    for cast in [Cast::Kept, Cast::Span((Some(1), true))] {
+        for mut envelope in forged.clone() {
+            envelope.cast = cast.clone();
+            swarm.input(3, Input::Received(Peer(1), Frame::Envelope(envelope)));
+        }
     }
-    assert_eq!(swarm.node(3).counters().faults, forged.len() as u64);
+    assert_eq!(swarm.node(3).counters().faults, 2 * forged.len() as u64);
     assert_eq!(swarm.texts(3), ["one"]);
+}
+
+#[test]
+fn a_kept_copy_that_nobody_asked_for_is_a_fault() {
+    let mut swarm = tree();
+    broadcast(&mut swarm, 0, "one");
+    let copies = swarm.sent.iter().filter_map(|(_, to, frame)| match frame {
+        Frame::Envelope(envelope) if *to == 3 && is_copy(frame, 1) => Some(envelope.clone()),
+        _ => None,
+    });
+    let mut forged = copies.collect::<Vec<_>>().remove(0);
+    (forged.cast, forged.sequence) = (Cast::Kept, 2);
+    swarm.input(3, Input::Received(Peer(1), Frame::Envelope(forged)));
+    assert_eq!(swarm.node(3).counters().faults, 1);
+    broadcast(&mut swarm, 0, "two");
+    assert_eq!(swarm.texts(3), ["one", "two"], "the number is not taken");
+}
+
+#[test]
+fn an_answer_that_comes_after_all_patience_is_delivered() {
+    let mut swarm = tree();
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    let late = Rc::clone(&answers);
+    swarm.filter = Box::new(move |_, to, frame| match frame {
+        Frame::Envelope(envelope) if to == 3 && matches!(envelope.cast, Cast::Kept) => {
+            late.borrow_mut().push(envelope.clone());
+            false
+        }
+        _ => to != 3 || !is_copy(frame, 2),
+    });
+    for text in ["one", "two", "three"] {
+        broadcast(&mut swarm, 0, text);
+    }
+    settle(&mut swarm);
+    assert_eq!(swarm.node(3).counters().missed, 1);
+    let answer = answers.borrow_mut().remove(0);
+    swarm.input(3, Input::Received(Peer(1), Frame::Envelope(answer)));
+    assert_eq!(swarm.texts(3), ["one", "three", "two"]);
+    let counters = swarm.node(3).counters();
+    assert_eq!(
+        (counters.repaired, counters.late, counters.faults),
+        (1, 1, 0)
+    );
 }
 
 #[test]
@@ -375,6 +420,7 @@ fn storm(seed: u64, has_repair: bool) -> usize {
     }
     assert!(broken.borrow().is_empty());
     swarm.run(Duration::from_secs(10));
+    assert_eq!(total(&swarm, |all| all.faults), 0, "all of them are honest");
     let mut missing = 0;
     for peer in 0..PEERS {
         for (origin, count) in sent.iter().filter(|(origin, _)| **origin != peer) {

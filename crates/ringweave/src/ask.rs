@@ -282,8 +282,9 @@ impl Ask<'_> {
                 .and_then(|kind| kind.as_str())
                 .unwrap_or_default()
                 .to_owned();
+            let late = if event.late { " (late)" } else { "" };
             print::line(format!(
-                "{}  {kind} {}: {}",
+                "{}  {kind} {}{late}: {}",
                 event.from.short(),
                 event.seq,
                 event.payload.payload
@@ -432,6 +433,13 @@ fn status_lines(status: &StatusAnswer) -> String {
             Some(format!(
                 "{} sent, {} delivered, {} forwarded, {} copies of broadcasts",
                 counters.sent, counters.delivered, counters.forwarded, counters.spread
+            )),
+        ),
+        (
+            "repair",
+            Some(format!(
+                "broadcasts: {} repaired, {} late, {} missed, {} offered, {} asked",
+                counters.repaired, counters.late, counters.missed, counters.offered, counters.asked
             )),
         ),
         (

@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Send a text to everyone
     Broadcast(BroadcastArgs),
     /// Print the messages that come to the running peer
+    #[command(after_help = "\
+What a peer sends comes in its order. A broadcast that was held up for longer than two seconds comes
+when it comes, marked: (late), or \"late\":true with --json.")]
     Listen,
     /// Try a topology out on simulated peers, up to millions
     #[command(

@@ -23,4 +23,4 @@ pub use ringweave_net::{
     PeerEvent, PeerInfo, PeerRef, Policy, Received, Settings, Shape, ShapeError, Spread,
     StartError, Status, Topology, TracedHop, Tree, TreePeer, start,
 };
-pub use ringweave_node::{Failure, MAX_PAYLOAD, MessageKind};
+pub use ringweave_node::{Failure, MAX_PAYLOAD, MessageKind, Turn};

@@ -11,6 +11,7 @@ use ringweave_api::{Door, Server, Word, body::StatusAnswer};
 use ringweave_ids::{Guid, PeerId};
 use ringweave_net::{Data, Entrance, Handle, PeerEvent, Settings};
 use serde::Serialize;
+use serde_json::json;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::broadcast::{Receiver, error::RecvError},
@@ -162,7 +163,14 @@ async fn watch(mut events: Receiver<PeerEvent>, is_json: bool) -> Result<(), Pro
     loop {
         let event = match events.recv().await {
             Ok(event) => event,
-            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Lagged(count)) if is_json => {
+                print::json(&json!({"event": "missed", "count": count}))?;
+                continue;
+            }
+            Err(RecvError::Lagged(count)) => {
+                print::line(format!("{count} events are not shown: too many at once"))?;
+                continue;
+            }
             Err(RecvError::Closed) => {
                 return Err(Problem::new(Word::Failed, "the peer has stopped by itself"));
             }

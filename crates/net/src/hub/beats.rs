@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ringweave_ids::{Guid, Time};
-use ringweave_node::Input;
 use ringweave_overlay::{Loss, Overlay};
 
 use super::Hub;
@@ -15,8 +14,6 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_millis(2_500);
 /// A link that nobody holds is closed after this long without use.
 const IDLE: Duration = Duration::from_secs(15);
-/// Between two looks at a link that the node doubts.
-pub(super) const DOUBT: Duration = Duration::from_millis(200);
 /// Between two looks at the links; the soonest of beats and suspicions is met this closely.
 const TICK: Duration = Duration::from_millis(50);
 /// A loop that comes this late to a tick was held up, and so perhaps were its readers.
@@ -36,7 +33,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             self.on_moved();
         }
         let mut next = self.now + BEAT;
-        let (mut silent, mut idle, mut alive) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut silent, mut idle) = (Vec::new(), Vec::new());
         for slot in &mut self.slots {
             let Some(link) = slot.link.as_deref_mut() else {
                 continue;
@@ -48,16 +45,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                     .connection
                     .send_datagram(link::beat(slot.is_open).into());
             }
-            let heard = Time::from_micros(link.shared.heard());
-            let silence = self.now.since(heard);
-            if let Some(since) = link.doubted {
-                if heard > since {
-                    link.doubted = None;
-                    alive.push(link.id.peer);
-                } else {
-                    next = next.min(self.now + DOUBT);
-                }
-            }
+            let silence = self.now.since(Time::from_micros(link.shared.heard()));
             if silence >= SILENCE {
                 silent.push(link.id.peer);
             }
@@ -72,9 +60,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             next = next.min(self.contacts.next_try);
         }
         self.next_tick = next.max(self.now + TICK);
-        for peer in alive {
-            self.step(Input::Up(peer));
-        }
         // The overlay dials again at once, while it asks the neighbours.
         for peer in silent {
             self.lose(peer, Loss::Silent);

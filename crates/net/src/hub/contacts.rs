@@ -126,8 +126,10 @@ impl Contacts {
                 let _ = before.await;
             }
             let saved = tokio::task::spawn_blocking(move || store.save(&memory)).await;
-            if let Ok(Err(error)) = saved {
-                tracing::warn!("cannot remember peers: {error}");
+            match saved {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("cannot remember peers: {error}"),
+                Err(error) => tracing::warn!("cannot remember peers: {error}"),
             }
             if let Some(told) = told {
                 // Whoever started this peer may have given up on it.

@@ -8,11 +8,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::BytesMut;
 use ringweave_ids::{Guid, Peer, Time};
-use ringweave_node::{Frame, Input, Lane};
+use ringweave_node::{Frame, Input, Lane, wire::WireError};
 use ringweave_overlay::{Loss, Overlay};
 
 use super::{Hub, links::Link};
 use crate::{
+    book::Book,
     gate::Parting,
     link::{CONTROL_CAP, Credit, HIGH, LinkId, MESSAGE_CAP},
 };
@@ -197,7 +198,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
         }
         link.used = self.now;
-        link.write(lane, &frame, &self.book);
+        if let Err(error) = link.write(lane, &frame, &self.book) {
+            tracing::warn!(%error, ?peer, "a frame of our own does not fit, and is dropped");
+            self.traffic.dropped += 1;
+        }
         if !link.is_dirty {
             link.is_dirty = true;
             self.dirty.push(peer);
@@ -243,13 +247,11 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
 impl<O: Overlay> Link<O> {
     /// Writes a frame to its lane's buffer.
-    fn write(&mut self, lane: Lane, frame: &Frame<O>, book: &crate::book::Book) {
+    fn write(&mut self, lane: Lane, frame: &Frame<O>, book: &Book) -> Result<(), WireError> {
         let buffer = &mut self.buffers[index(lane)];
         if buffer.is_empty() {
             buffer.reserve(ROOM);
         }
-        if let Err(error) = self.encoders[index(lane)].encode(frame, book, buffer) {
-            tracing::warn!(%error, "a frame of our own does not fit");
-        }
+        self.encoders[index(lane)].encode(frame, book, buffer)
     }
 }

@@ -20,7 +20,6 @@ use ringweave_overlay::{Host as _, Loss, Overlay};
 
 use super::{
     Hub,
-    beats::DOUBT,
     dials::{Dial, YOUNG},
     paths::{self, Way},
 };
@@ -70,8 +69,6 @@ pub(super) struct Link<O: Overlay> {
     /// When something last went over it, either way, that was not a beat.
     pub(super) used: Time,
     pub(super) since: Time,
-    /// Since when the node doubts the link, though it stands.
-    pub(super) doubted: Option<Time>,
     pub(super) is_mine: bool,
     /// How packets went when it was new, and how they go as far as was told.
     pub(super) began: Option<Way>,
@@ -111,16 +108,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         &mut self.slots[peer.0 as usize]
     }
 
-    /// Opens a link, or, where the node holds it already, looks whether it is alive: others may have
-    /// lost theirs to the same peer.
     pub(super) fn open(&mut self, peer: Peer) {
-        let now = self.now;
-        let slot = self.slot(peer);
-        let was_open = std::mem::replace(&mut slot.is_open, true);
-        if let Some(link) = slot.link.as_deref_mut().filter(|_| was_open) {
-            link.doubted.get_or_insert(now);
-            self.next_tick = self.next_tick.min(now + DOUBT);
-        }
+        self.slot(peer).is_open = true;
         self.dial(peer);
     }
 
@@ -209,7 +198,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             sent: self.now,
             used: self.now,
             since: self.now,
-            doubted: None,
             is_mine,
             began: way,
             way,

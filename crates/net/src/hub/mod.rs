@@ -359,6 +359,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
             Told::Refused(why) => {
                 if let Some(placed) = self.placed.take() {
+                    // Whoever started this peer may have given up on it.
                     let _ = placed.send(Err(Ending::Refused(why.clone())));
                 }
                 self.watch(PeerEvent::Refused { why });

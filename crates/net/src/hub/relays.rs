@@ -185,7 +185,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 self.relays.host = Some(host);
                 self.renew_card();
             }
-            Err(error) => tracing::warn!("hosts no relay: {error}"),
+            Err(error) => tracing::warn!(
+                "hosts no relay, as the system gives it no port: {error}. Peers behind NATs need one \
+                 of another peer; start this one again to have it try again"
+            ),
         }
     }
 

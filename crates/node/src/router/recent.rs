@@ -26,6 +26,9 @@ const KEPT_BYTES: usize = 2 << 20;
 const WANTS: usize = MAX_NAMED;
 /// Neighbours that are remembered as having one missed broadcast.
 const SOURCES: usize = 4;
+/// Broadcasts that were asked for and have not come: those looked for, and as many again of those
+/// given up, whose answers may still be on their way.
+const ASKED: usize = 2 * WANTS;
 /// Payload bytes handed out to those who ask, in any second: every neighbour of a large ring may
 /// lack the same message.
 const SERVED_BYTES: usize = 16 << 20;
@@ -41,6 +44,8 @@ pub(super) struct Recent<O: Overlay> {
     /// Whether a comparison is due.
     pub(super) is_comparing: bool,
     wants: BTreeMap<Name, Want<O::Span>>,
+    /// What was asked for and has not come, the oldest first.
+    asked: VecDeque<Name>,
     /// Broadcasts that came late, and have not been offered on.
     pub(super) passing: Vec<(Name, Sources<O::Span>)>,
     pub(super) held: Vec<Held>,
@@ -113,6 +118,7 @@ impl<O: Overlay> Recent<O> {
             is_moved: false,
             is_comparing: false,
             wants: BTreeMap::new(),
+            asked: VecDeque::new(),
             passing: Vec::new(),
             held: Vec::new(),
             held_bytes: 0,
@@ -218,8 +224,14 @@ impl<O: Overlay> Recent<O> {
         want.sources.push(source);
     }
 
+    /// Whether a neighbour was asked for a broadcast that has not come yet.
+    pub(super) fn is_awaited(&self, name: &Name) -> bool {
+        self.asked.contains(name)
+    }
+
     /// A broadcast came: it is missed no longer.
     pub(super) fn found(&mut self, name: &Name) -> Option<Want<O::Span>> {
+        self.asked.retain(|asked| asked != name);
         self.wants.remove(name)
     }
 
@@ -246,6 +258,7 @@ impl<O: Overlay> Recent<O> {
         patience: Duration,
     ) -> (Vec<(Peer, Vec<Lacking>)>, u64) {
         let (mut asks, before) = (Vec::new(), self.wants.len());
+        let asked = &mut self.asked;
         self.wants.retain(|name, want| {
             if want.due > now {
                 return true;
@@ -255,6 +268,9 @@ impl<O: Overlay> Recent<O> {
             };
             want.asked += 1;
             want.due = now + patience;
+            if !asked.contains(name) {
+                asked.push_back(*name);
+            }
             let lacking = of(&mut asks, |(it, _)| it == peer, || (*peer, Vec::new()));
             let is_it = |of: &Lacking| (of.origin, of.incarnation) == (name.0, name.1);
             let lacking = of(&mut lacking.1, is_it, || Lacking {
@@ -265,6 +281,8 @@ impl<O: Overlay> Recent<O> {
             lacking.numbers.push(name.2);
             true
         });
+        let surplus = asked.len().saturating_sub(ASKED);
+        asked.drain(..surplus);
         (asks, (before - self.wants.len()) as u64)
     }
 }

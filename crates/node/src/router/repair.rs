@@ -25,9 +25,7 @@ use super::{
     receiver::LAST_NUMBER,
     recent::{KEPT_FOR, Offers, Recent},
 };
-use crate::{
-    Cast, Envelope, Frame, Known, Lacking, Lane, MAX_NAMED, MessageKind, Output, Port, Repair, Tick,
-};
+use crate::{Cast, Envelope, Frame, Known, Lacking, Lane, MAX_NAMED, Output, Repair, Tick};
 
 /// How long a change of the table waits for others before neighbours are compared.
 const COMPARE_DELAY: Duration = Duration::from_millis(200);
@@ -205,19 +203,21 @@ impl<O: Overlay> Router<O> {
     ) {
         let flow = &envelope.flow;
         let name = (flow.origin, flow.incarnation, envelope.sequence);
-        let is_broadcast = flow.port == Port::APP
-            && flow.kind == MessageKind::Broadcast
-            && matches!(flow.target, Target::All | Target::Prefix(_));
-        if !is_broadcast || flow.origin == self.me || envelope.sequence >= LAST_NUMBER {
+        if !flow.is_broadcast() || flow.origin == self.me || envelope.sequence >= LAST_NUMBER {
             return self.fault(ground, "a copy of what is no broadcast");
         }
-        if !self.is_new(ground, name) {
+        if self.has_seen(&name) {
             self.counters.duplicates += 1;
             self.counters.spread_twice += 1;
             return;
         }
+        let recent = self.spreads.recent.as_mut();
+        let Some(recent) = recent.filter(|recent| recent.is_awaited(&name)) else {
+            return self.fault(ground, "a copy that nobody asked for");
+        };
+        let want = recent.found(&name);
+        self.is_new(ground, name);
         self.counters.repaired += 1;
-        let want = self.spreads.recent.as_mut().and_then(|it| it.found(&name));
         let (sources, at) = want.map_or_else(Default::default, |want| (want.sources, want.at));
         let source = sources.iter().find(|(peer, _)| *peer == from).cloned();
         self.take(ground, envelope, source);

@@ -262,9 +262,6 @@ impl<O: Overlay> Router<O> {
         from: Peer,
         envelope: Envelope<O>,
     ) {
-        if envelope.flow.port != Port::APP {
-            return self.fault(ground, "a broadcast to a service");
-        }
         let Cast::Span(span) = &envelope.cast else {
             return;
         };
@@ -280,6 +277,9 @@ impl<O: Overlay> Router<O> {
     ) {
         let (flow, now) = (&envelope.flow, ground.now);
         let name = (flow.origin, flow.incarnation, envelope.sequence);
+        if !flow.is_broadcast() {
+            return self.fault(ground, "a copy of what is no broadcast");
+        }
         if envelope.sequence >= LAST_NUMBER {
             return self.fault(ground, "a number that no flow reaches");
         }

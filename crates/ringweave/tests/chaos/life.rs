@@ -46,9 +46,12 @@ impl Process {
             for line in lines.map_while(Result::ok) {
                 // The log is for people who look for a cause; a full disk is another story.
                 let _ = writeln!(log, "{line}");
-                if let Some(tell) = tell.take() {
+                // The last line of one that is killed may be cut.
+                if let Ok(object) = serde_json::from_str(&line)
+                    && let Some(tell) = tell.take()
+                {
                     // Whoever waits may have given up.
-                    let _ = tell.send(serde_json::from_str(&line).unwrap());
+                    let _ = tell.send(object);
                 }
             }
         });

@@ -53,6 +53,7 @@ pub(crate) struct Heard {
     pub(crate) life: usize,
     /// The seat that the message says it came from.
     pub(crate) from: Option<usize>,
+    pub(crate) at: Instant,
 }
 
 /// All that happened in a run.
@@ -62,8 +63,8 @@ pub(crate) struct Record {
     pub(crate) lives: Vec<Life>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) heard: Vec<Heard>,
-    /// What else went wrong, in words.
-    pub(crate) oddities: Vec<String>,
+    /// What else went wrong, when, and in words.
+    pub(crate) oddities: Vec<(Instant, String)>,
 }
 
 /// What a run comes to.
@@ -78,7 +79,8 @@ pub(crate) struct Verdict {
     pub(crate) orphans: usize,
     /// Messages that two lives of a receiver heard.
     pub(crate) reborn: usize,
-    pub(crate) violations: Vec<String>,
+    /// What was not allowed, when it showed, and in words; the earliest first.
+    pub(crate) violations: Vec<(Duration, String)>,
 }
 
 impl Record {
@@ -94,10 +96,10 @@ impl Record {
 
     /// Holds everything against the contract.
     pub(crate) fn judge(&self) -> Verdict {
-        let mut verdict = Verdict {
-            violations: self.oddities.clone(),
-            ..Verdict::default()
-        };
+        let mut verdict = Verdict::default();
+        for (at, words) in &self.oddities {
+            verdict.accuse(*at - self.origin, words.clone());
+        }
         let mut heard: HashMap<u64, Vec<&Heard>> = HashMap::new();
         for one in &self.heard {
             heard.entry(one.number).or_default().push(one);
@@ -106,18 +108,19 @@ impl Record {
             let heard = heard.remove(&sent.number).unwrap_or_default();
             self.judge_one(sent, &heard, &mut verdict);
         }
-        for number in heard.keys() {
-            verdict
-                .violations
-                .push(format!("message {number} was heard, but never sent"));
+        for one in heard.into_values().flatten() {
+            let seat = self.lives[one.life].seat;
+            let words = format!("p{seat} heard message {}, which nobody sent", one.number);
+            verdict.accuse(one.at - self.origin, words);
         }
+        verdict.violations.sort();
         verdict
     }
 
     fn judge_one(&self, sent: &Sent, heard: &[&Heard], verdict: &mut Verdict) {
         let mut accuse = |what: &str| {
             let story = format!("{what}: {}", self.story(sent, heard));
-            verdict.violations.push(story);
+            verdict.accuse(sent.told - self.origin, story);
         };
         let mut lives: Vec<usize> = heard.iter().map(|heard| heard.life).collect();
         lives.sort_unstable();
@@ -211,6 +214,12 @@ impl Record {
     }
 }
 
+impl Verdict {
+    fn accuse(&mut self, at: Duration, words: String) {
+        self.violations.push((at, words));
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -218,8 +227,8 @@ impl fmt::Display for Verdict {
             "{} delivered ({} to receivers that died at once, {} to two lives), {} senders died, failed: {:?}",
             self.delivered, self.excused, self.reborn, self.orphans, self.failed
         )?;
-        for story in self.violations.iter().take(STORIES) {
-            writeln!(f, "VIOLATION {story}")?;
+        for (at, story) in self.violations.iter().take(STORIES) {
+            writeln!(f, "VIOLATION at {:.3} s: {story}", at.as_secs_f64())?;
         }
         let rest = self.violations.len().saturating_sub(STORIES);
         if rest > 0 {
@@ -266,12 +275,28 @@ mod tests {
             number: 7,
             life: *life,
             from: Some(0),
+            at: at(6),
         }));
         record
     }
 
     fn violations(record: &Record) -> usize {
         record.judge().violations.len()
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_in_its_order() {
+        let mut record = record(Outcome::Delivered, &[]);
+        let odd = |seconds, words: &str| {
+            (
+                record.origin + Duration::from_secs(seconds),
+                words.to_owned(),
+            )
+        };
+        record.oddities = vec![odd(9, "late"), odd(1, "early")];
+        let stories = record.judge().violations;
+        let seconds = stories.iter().map(|(at, _)| at.as_secs());
+        assert_eq!(seconds.collect::<Vec<_>>(), [1, 6, 9]);
     }
 
     #[test]

@@ -57,6 +57,14 @@ fn three_processes_carry_each_others_messages() {
     assert_eq!(texts(&heard, anna.id(), "broadcast"), ["to all"]);
     assert_eq!(texts(&heard, cleo.id(), "unicast"), ["done"]);
     assert_eq!(heard.len(), 8, "each arrives once");
+    assert!(
+        heard.iter().all(|event| event["late"] == false),
+        "{heard:?}"
+    );
+    let counters = &ask(&bo, &["status"])["counters"];
+    for name in ["repaired", "late", "offered", "asked", "missed"] {
+        assert!(counters[name].is_u64(), "{name}: {counters}");
+    }
 
     let heard = cleo.listen(3);
     assert_eq!(texts(&heard, anna.id(), "multicast"), ["to both"]);
