@@ -8,7 +8,7 @@
 //! HEALING_SEEDS=1-20 cargo test --release -p ringweave-sim --test healing -- --nocapture
 //! ```
 //!
-//! `HEALING_ONLY=center,halves` runs these alone.
+//! `HEALING_ONLY=center,halves` runs these alone; `just healing 1-3 center,halves` both.
 
 #![allow(clippy::unwrap_used)]
 
