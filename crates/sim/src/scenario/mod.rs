@@ -18,6 +18,7 @@ use std::path::PathBuf;
 pub use expect::Expectation;
 pub use file::ScenarioError;
 pub use grid::{Axis, Grid, GridRun, MAX_RUNS};
+pub use ringweave_overlay::polyring::Rule;
 pub use settings::{Form, SETTINGS, SetError, Setting, setting};
 pub use words::WordError;
 
@@ -222,23 +223,6 @@ pub enum Order {
     Inward,
     /// `sideways`: the siblings, then the parent.
     Sideways,
-}
-
-/// A rule of healing that can be switched off: a run that needs it must then fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// `takeover`: the ring below a position that lost all its members takes it over.
-    Takeover,
-    /// `merge`: two center rings that meet become one.
-    Merge,
-    /// `suspicion`: a silent peer is asked about before it is taken for dead.
-    Suspicion,
-    /// `patience`: a thin cluster waits for newcomers before it promotes a child.
-    Patience,
-    /// `memory`: peers that were lost at once are remembered and looked for.
-    Memory,
-    /// `repair`: rosters that differ are compared.
-    Repair,
 }
 
 /// `SHARE@T`: a share of the peers, at a time.

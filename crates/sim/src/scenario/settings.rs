@@ -466,8 +466,9 @@ fn file(path: &Path, forms: &str) -> Result<(), String> {
     }
 }
 
-fn parse<T: FromStr<Err = WordError>>(text: &str) -> Result<T, WordError> {
+fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, WordError> {
     text.parse()
+        .map_err(|error: T::Err| WordError::new(error.to_string()))
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, WordError> {

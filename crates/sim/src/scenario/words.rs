@@ -12,9 +12,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{
-    Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Rule, Share, Split, Topology,
-};
+use super::{Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Share, Split, Topology};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -98,14 +96,6 @@ impl FromStr for Canary {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         choose(Self::ALL, "canary", text)
-    }
-}
-
-impl FromStr for Rule {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        choose(Self::ALL, "rule of healing", text)
     }
 }
 
@@ -242,12 +232,6 @@ impl fmt::Display for Canary {
     }
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name(Self::ALL, *self))
-    }
-}
-
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -324,18 +308,6 @@ impl Canary {
     ];
 }
 
-impl Rule {
-    /// Each rule with its word.
-    const ALL: &'static [(Self, &'static str)] = &[
-        (Self::Takeover, "takeover"),
-        (Self::Merge, "merge"),
-        (Self::Suspicion, "suspicion"),
-        (Self::Patience, "patience"),
-        (Self::Memory, "memory"),
-        (Self::Repair, "repair"),
-    ];
-}
-
 /// A finite number.
 pub(super) fn decimal(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
@@ -396,7 +368,6 @@ mod tests {
         Order::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
-        Rule::ALL.iter().for_each(|(value, _)| survives(value));
     }
 
     #[test]

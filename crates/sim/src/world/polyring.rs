@@ -40,7 +40,7 @@ impl Lab for Polyring {
                 Order::Sideways => polyring::Order::Sideways,
             },
             cluster: scenario.cluster.map_or(config.cluster, |size| size as u8),
-            without: scenario.without.map(Into::into),
+            without: scenario.without,
         }
     }
 

@@ -2,12 +2,7 @@
 //! those above it, whom it takes for dead, and how many members its position has.
 
 use ringweave_ids::{Guid, Step};
-use ringweave_overlay::{
-    Overlay,
-    polyring::{self, Polyring},
-};
-
-use crate::Rule;
+use ringweave_overlay::{Overlay, polyring::Polyring};
 
 /// What the laboratory asks of a topology to see how it heals.
 pub(crate) trait Standing: Overlay {
@@ -51,18 +46,5 @@ impl Standing for Polyring {
         let [own, below, _] = self.rings();
         below.living().next()?;
         Some(own.members_of(below.id).count() as u32)
-    }
-}
-
-impl From<Rule> for polyring::Rule {
-    fn from(rule: Rule) -> Self {
-        match rule {
-            Rule::Takeover => Self::Takeover,
-            Rule::Merge => Self::Merge,
-            Rule::Suspicion => Self::Suspicion,
-            Rule::Patience => Self::Patience,
-            Rule::Memory => Self::Memory,
-            Rule::Repair => Self::Repair,
-        }
     }
 }
