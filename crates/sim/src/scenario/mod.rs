@@ -361,4 +361,6 @@ pub enum Canary {
     Misrouted,
     /// `doubled_broadcast`: one peer sends its copies twice.
     DoubledBroadcast,
+    /// `doubled_delivery`: one peer's application is handed each broadcast twice.
+    DoubledDelivery,
 }

@@ -305,6 +305,7 @@ impl Canary {
         (Self::DroppedDelta, "dropped_delta"),
         (Self::Misrouted, "misrouted"),
         (Self::DoubledBroadcast, "doubled_broadcast"),
+        (Self::DoubledDelivery, "doubled_delivery"),
     ];
 }
 
