@@ -263,7 +263,8 @@ impl<O: Lab> Account<'_, O> {
                 sums.doubled
             )
         });
-        let Some(broadcast) = broadcast.filter(|_| self.play.trouble.is_none()) else {
+        let is_at_rest = self.play.trouble.is_none() && !self.world.common.weather.has_dead_pairs();
+        let Some(broadcast) = broadcast.filter(|_| is_at_rest) else {
             return;
         };
         let Broadcast {

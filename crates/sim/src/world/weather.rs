@@ -142,6 +142,16 @@ impl Weather {
         !self.is_private(to) && !is_dead
     }
 
+    /// Whether no connection between the two can be made, whoever dials.
+    pub(crate) fn is_dead(&self, a: u32, b: u32) -> bool {
+        !self.can_dial(a, b) && !self.can_dial(b, a)
+    }
+
+    /// Whether there are pairs that can never connect.
+    pub(crate) fn has_dead_pairs(&self) -> bool {
+        self.one_way > 0 || self.private > 0
+    }
+
     /// How long the `number`-th frame of `from` is on its way to `to`, in microseconds.
     pub(crate) fn way(&self, from: u32, to: u32, number: u32, bytes: u32, now: u64) -> u64 {
         let mut delay = u64::from(self.terrain.delay(from, to));
