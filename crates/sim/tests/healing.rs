@@ -186,7 +186,7 @@ fn judge(trials: &[Trial]) {
 
 /// What stands above the lines of a table.
 const HEADING: &str = "median/worst                       passed         heal s       routes s  \
-                       renumbered %     promoted %   removed";
+                       renumbered %    promotions %   removed";
 
 fn passed(results: &[Result]) -> usize {
     let passed = results.iter().filter(|result| result.wrong.is_empty());
@@ -207,16 +207,16 @@ fn line(name: &str, results: &[Result]) -> String {
         };
         format!("{}/{}", text(median), text(worst))
     };
-    let [heal, routes, renumbered, promoted, removed] = [
+    let [heal, routes, renumbered, promotions, removed] = [
         figures(|report| report.heal_s),
         figures(|report| report.healing?.routes_s),
         figures(|report| report.healing?.renumbered.map(|share| 100.0 * share)),
-        figures(|report| report.healing?.promoted.map(|share| 100.0 * share)),
+        figures(|report| report.healing?.promotions.map(|share| 100.0 * share)),
         figures(|report| report.healing?.removed.map(|count| count as f64)),
     ];
     let passed = format!("{}/{}", passed(results), results.len());
     format!(
-        "{name:34} {passed:>6}  {heal:>13}  {routes:>13}  {renumbered:>12}  {promoted:>13}  {removed:>8}"
+        "{name:34} {passed:>6}  {heal:>13}  {routes:>13}  {renumbered:>12}  {promotions:>13}  {removed:>8}"
     )
 }
 

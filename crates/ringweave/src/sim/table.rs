@@ -167,6 +167,11 @@ fn rows(report: &Report) -> Vec<Row> {
             "promoted",
             maybe(figure(|of| of.promoted), percent),
         ),
+        (
+            "healing",
+            "promotions",
+            maybe(figure(|of| of.promotions), decimal),
+        ),
         ("healing", "moved", maybe(figure(|of| of.moved), percent)),
         ("healing", "removed", maybe(number(|of| of.removed), count)),
         (
