@@ -43,6 +43,20 @@ pub(crate) struct Storm {
     pub(crate) factor: f64,
 }
 
+impl Storm {
+    /// Nothing is lost, and nobody slow.
+    pub(crate) fn calm(from: u64, until: u64) -> Self {
+        let (loss, slow, factor) = (0, Vec::new(), 1.0);
+        Self {
+            from,
+            until,
+            loss,
+            slow,
+            factor,
+        }
+    }
+}
+
 /// A span in which some peers cannot reach others.
 pub(crate) struct Cut {
     pub(crate) from: u64,
