@@ -79,7 +79,7 @@ pub struct Scenario {
     pub without: Option<Rule>,
     /// Share of peers behind NATs: nobody can dial them.
     pub private: f64,
-    /// Share of pairs of peers whose connections carry nothing in one direction.
+    /// Share of pairs of peers that can never connect, as the way is open in one direction only.
     pub one_way: f64,
     /// Further faults.
     pub faults: Vec<Fault>,

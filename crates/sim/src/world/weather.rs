@@ -24,7 +24,7 @@ pub(crate) struct Weather {
     pub(crate) jitter: u64,
     /// Share of packets lost, in 1/2^32.
     pub(crate) loss: u64,
-    /// Share of pairs of which one direction is dead, in 1/2^32.
+    /// Share of pairs of which one direction is dead, so that no handshake ends, in 1/2^32.
     pub(crate) one_way: u64,
     /// Share of peers that nobody can dial, in 1/2^32.
     pub(crate) private: u64,
