@@ -26,7 +26,7 @@ Examples:
   ringweave sim run --peers 5000 --churn weibull:0.4:600 --duration 600 --lookups 5000
   ringweave sim run --latency rtt.gz --policy nearest --pairs local --lookups 10000
   ringweave sim run --crash 0.3@10 --fault 'slow@20+10:ring=[4],factor=8' --lookups 1000
-  ringweave sim run --fault crash@10:level=1-2,spare=1 --expect heal_s=30 --expect renumbered=0
+  ringweave sim run --fault crash@10:level=1,spare=1 --expect heal_s=30 --expect renumbered=0
   ringweave sim run --fault partition@10+30:parts=2 --without merge       the two never meet: it fails
   ringweave sim run --scenario world.toml --seed 2
 
