@@ -46,6 +46,10 @@ const NOT_YET: &[(&str, &str)] = &[
         "an offer does not reach a newcomer that its keeper cannot dial",
     ),
     (
+        "frozen",
+        "two that dial each other close each other's new connection, in step and for ever",
+    ),
+    (
         "halves-churn-1-min",
         "a seed does not become whole within the time",
     ),
@@ -55,7 +59,8 @@ const NOT_YET: &[(&str, &str)] = &[
     ),
     (
         "one-way",
-        "an offer does not reach a newcomer that its keeper cannot dial",
+        "a newcomer that its keeper cannot dial has no place; who is vouched for is asked about ever more \
+         often, until its one witness misses a ping",
     ),
 ];
 
@@ -77,6 +82,9 @@ const SMALL: u32 = 80;
 const CROWD: u32 = 120;
 /// Seconds of a small world.
 const SHORT: f64 = 500.0;
+/// Promotions that a small world may come to, by those that the file allows: it has fewer clusters and
+/// splits. Measured: 0.15 to 0.24 a peer with patience, 0.31 to 0.39 without; 0.41 and 0.52 in full.
+const PROMOTIONS: f64 = 0.6;
 /// Messages in a small world.
 const LOOKUPS: u64 = 1_000;
 
@@ -320,6 +328,12 @@ fn shrink(scenario: &mut Scenario) {
     scenario.ring_size = Some(4);
     scenario.duration = scenario.duration.min(SHORT);
     scenario.lookups = scenario.lookups.min(LOOKUPS);
+    for expectation in &mut scenario.expect {
+        if expectation.name() == "promotions" {
+            let bound = expectation.bound() * PROMOTIONS;
+            *expectation = format!("promotions={bound}").parse().unwrap();
+        }
+    }
     for fault in &mut scenario.faults {
         if let FaultKind::FlashCrowd(peers, _) = &mut fault.kind {
             *peers = (*peers).min(CROWD / fault.repeat.map_or(1, |repeat| repeat.times));
