@@ -162,6 +162,11 @@ pub struct Healing {
     pub renumbered: Option<f64>,
     /// Share that holds a position above its own: promoted into it, or taken over.
     pub promoted: Option<f64>,
+    /// Promotions for each peer with a place before it: times that parents took a peer from the ring
+    /// below them into their cluster, whoever it was. Takeovers are none. Null in worlds above 20,000
+    /// peers.
+    #[serde(default)]
+    pub promotions: Option<f64>,
     /// Share that is in any other position, or has none.
     pub moved: Option<f64>,
     /// Times a peer was taken for dead that was up and not cut off from who thought so; looked for

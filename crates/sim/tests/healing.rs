@@ -8,7 +8,7 @@
 //! HEALING_SEEDS=1-20 cargo test --release -p ringweave-sim --test healing -- --nocapture
 //! ```
 //!
-//! `HEALING_ONLY=center,halves` runs these alone.
+//! `HEALING_ONLY=center,halves` runs these alone; `just healing 1-3 center,halves` both.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,12 +42,12 @@ const NOT_YET: &[(&str, &str)] = &[
     ),
     ("dead-mates", "co-members without a connection wait for it"),
     (
-        "dead-pairs-and-loss",
+        "dead-pairs-crash",
         "an offer does not reach a newcomer that its keeper cannot dial",
     ),
     (
-        "dead-pairs-crash",
-        "an offer does not reach a newcomer that its keeper cannot dial",
+        "frozen",
+        "two that dial each other close each other's new connection, in step and for ever",
     ),
     (
         "halves-churn-1-min",
@@ -58,8 +58,9 @@ const NOT_YET: &[(&str, &str)] = &[
         "small rings take longer to become whole, and renumber more",
     ),
     (
-        "flapping-split without patience",
-        "nothing that it expects counts promotions",
+        "one-way",
+        "a newcomer that its keeper cannot dial has no place; who is vouched for is asked about ever more \
+         often, until its one witness misses a ping",
     ),
 ];
 
@@ -81,6 +82,9 @@ const SMALL: u32 = 80;
 const CROWD: u32 = 120;
 /// Seconds of a small world.
 const SHORT: f64 = 500.0;
+/// Promotions that a small world may come to, by those that the file allows: it has fewer clusters and
+/// splits. Measured: 0.15 to 0.24 a peer with patience, 0.31 to 0.39 without; 0.41 and 0.52 in full.
+const PROMOTIONS: f64 = 0.6;
 /// Messages in a small world.
 const LOOKUPS: u64 = 1_000;
 
@@ -107,6 +111,21 @@ fn what_went_wrong_once_heals() {
 }
 
 #[test]
+fn whatever_is_known_to_fail_is_a_trial() {
+    let mut trials: Vec<_> = files()
+        .iter()
+        .map(|file| name_of(file).to_owned())
+        .collect();
+    for (rule, name) in CANARIES {
+        assert!(trials.iter().any(|trial| trial == name), "{name}");
+        trials.push(canary(*rule, name));
+    }
+    for (name, _) in NOT_YET {
+        assert!(trials.iter().any(|trial| trial == name), "{name}");
+    }
+}
+
+#[test]
 fn what_a_rule_is_for_fails_without_it() {
     let all: BTreeMap<_, _> = suite()
         .into_iter()
@@ -118,16 +137,17 @@ fn what_a_rule_is_for_fails_without_it() {
             continue;
         };
         let mut trial = trial.clone();
-        trial.name = format!("{name} without {rule}");
+        trial.name = canary(*rule, name);
         trial.scenario.without = Some(*rule);
         trials.extend(on_seeds(trial));
     }
     let results = play(&trials);
     let mut problems = Vec::new();
+    eprintln!("{HEADING}");
     for (name, results) in &results {
         let is_bitten = results.iter().any(|result| !result.wrong.is_empty());
         let is_known = NOT_YET.iter().any(|(known, _)| known == name);
-        eprintln!("{:32} {}", name, if is_bitten { "fails" } else { "passes" });
+        eprintln!("{}", line(name, results));
         if is_bitten == is_known {
             let fate = if is_bitten {
                 "fails now; take it out of NOT_YET"
@@ -140,20 +160,20 @@ fn what_a_rule_is_for_fails_without_it() {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
+/// The name of the trial that goes without a rule.
+fn canary(rule: Rule, name: &str) -> String {
+    format!("{name} without {rule}")
+}
+
 /// Runs all, tells how each went, and holds that to what is known.
 fn judge(trials: &[Trial]) {
     let results = play(trials);
     let mut problems = Vec::new();
-    eprintln!(
-        "{:24} {:>7}  {:>13}  {:>13}  {:>15}  {:>8}",
-        "median/worst", "passed", "heal s", "routes s", "renumbered %", "removed"
-    );
+    eprintln!("{HEADING}");
     for (name, results) in &results {
-        let passed = results.iter().filter(|result| result.wrong.is_empty());
-        let passed = passed.count();
-        eprintln!("{}", line(name, results, passed));
+        eprintln!("{}", line(name, results));
         let known = NOT_YET.iter().find(|(known, _)| known == name);
-        if passed == results.len() && known.is_some() {
+        if passed(results) == results.len() && known.is_some() {
             problems.push(format!(
                 "{name} passes on every seed now; take it out of NOT_YET"
             ));
@@ -164,13 +184,24 @@ fn judge(trials: &[Trial]) {
             let told = format!("{name}:\n    {wrong}\n  {}", result.command);
             if known.is_none() || seeds().is_some() {
                 problems.push(told);
+            } else {
+                eprintln!("known: {told}");
             }
         }
     }
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
-fn line(name: &str, results: &[Result], passed: usize) -> String {
+/// What stands above the lines of a table.
+const HEADING: &str = "median/worst                       passed         heal s       routes s  \
+                       renumbered %    promotions %   removed";
+
+fn passed(results: &[Result]) -> usize {
+    let passed = results.iter().filter(|result| result.wrong.is_empty());
+    passed.count()
+}
+
+fn line(name: &str, results: &[Result]) -> String {
     let figures = |of: fn(&Report) -> Option<f64>| {
         let mut all: Vec<_> = results
             .iter()
@@ -184,14 +215,17 @@ fn line(name: &str, results: &[Result], passed: usize) -> String {
         };
         format!("{}/{}", text(median), text(worst))
     };
-    let [heal, routes, renumbered, removed] = [
+    let [heal, routes, renumbered, promotions, removed] = [
         figures(|report| report.heal_s),
         figures(|report| report.healing?.routes_s),
         figures(|report| report.healing?.renumbered.map(|share| 100.0 * share)),
+        figures(|report| report.healing?.promotions.map(|share| 100.0 * share)),
         figures(|report| report.healing?.removed.map(|count| count as f64)),
     ];
-    let passed = format!("{passed}/{}", results.len());
-    format!("{name:24} {passed:>7}  {heal:>13}  {routes:>13}  {renumbered:>15}  {removed:>8}")
+    let passed = format!("{}/{}", passed(results), results.len());
+    format!(
+        "{name:34} {passed:>6}  {heal:>13}  {routes:>13}  {renumbered:>12}  {promotions:>13}  {removed:>8}"
+    )
 }
 
 /// All runs, as many at once as there are cores; results by scenario, in order of seed.
@@ -237,8 +271,12 @@ fn suite() -> Vec<Trial> {
     let only = env::var("HEALING_ONLY").unwrap_or_default();
     let only: Vec<_> = only.split(',').filter(|name| !name.is_empty()).collect();
     let mut trials = Vec::new();
+    for name in &only {
+        let is_there = files().iter().any(|file| name_of(file) == *name);
+        assert!(is_there, "HEALING_ONLY: there is no {name}.toml");
+    }
     for file in files() {
-        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let name = name_of(&file).to_owned();
         if !only.is_empty() && !only.contains(&name.as_str()) {
             continue;
         }
@@ -264,6 +302,11 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
+/// The name of a scenario: its file's.
+fn name_of(file: &Path) -> &str {
+    file.file_stem().unwrap().to_str().unwrap()
+}
+
 fn on_seeds(trial: Trial) -> impl Iterator<Item = Trial> {
     let few = env::var("HEALING_FEW").map_or(FEW, |last| 1..=last.parse().unwrap());
     seeds().unwrap_or(few).map(move |seed| {
@@ -286,6 +329,12 @@ fn shrink(scenario: &mut Scenario) {
     scenario.ring_size = Some(4);
     scenario.duration = scenario.duration.min(SHORT);
     scenario.lookups = scenario.lookups.min(LOOKUPS);
+    for expectation in &mut scenario.expect {
+        if expectation.name() == "promotions" {
+            let bound = expectation.bound() * PROMOTIONS;
+            *expectation = format!("promotions={bound}").parse().unwrap();
+        }
+    }
     for fault in &mut scenario.faults {
         if let FaultKind::FlashCrowd(peers, _) = &mut fault.kind {
             *peers = (*peers).min(CROWD / fault.repeat.map_or(1, |repeat| repeat.times));

@@ -247,3 +247,17 @@ fn a_peer_that_sends_its_copies_twice_is_noticed() {
     };
     broken(Canary::DoubledBroadcast, &scenario, "of them in vain");
 }
+
+#[test]
+fn an_application_that_is_handed_a_broadcast_twice_is_noticed_under_churn() {
+    let scenario = Scenario {
+        broadcasts: 4,
+        churn: "exponential:120".parse().unwrap(),
+        ..grown(60)
+    };
+    broken(
+        Canary::DoubledDelivery,
+        &scenario,
+        "handed a broadcast which it had",
+    );
+}

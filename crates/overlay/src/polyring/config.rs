@@ -23,19 +23,19 @@ pub struct Config {
 }
 
 /// A rule of healing, for the laboratory that switches it off and must see the difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// The ring below a position without members takes it over.
+    /// `takeover`: the ring below a position that lost all its members takes it over.
     Takeover,
-    /// Two center rings that meet become one.
+    /// `merge`: two center rings that meet become one.
     Merge,
-    /// A silent peer is asked about before it is taken for dead.
+    /// `suspicion`: a silent peer is asked about before it is taken for dead.
     Suspicion,
-    /// A thin cluster waits for newcomers before it promotes a child.
+    /// `patience`: a thin cluster waits for newcomers before it promotes a child.
     Patience,
-    /// Peers that were lost at once are remembered and looked for.
+    /// `memory`: peers that were lost at once are remembered and looked for.
     Memory,
-    /// Rosters that differ are compared.
+    /// `repair`: rosters that differ are compared.
     Repair,
 }
 
@@ -100,5 +100,63 @@ impl FromStr for Policy {
             "nearest" => Ok(Self::Nearest),
             other => Err(PolicyError(other.into())),
         }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Takeover => "takeover",
+            Self::Merge => "merge",
+            Self::Suspicion => "suspicion",
+            Self::Patience => "patience",
+            Self::Memory => "memory",
+            Self::Repair => "repair",
+        })
+    }
+}
+
+/// A text that names no rule of healing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no rule of healing; choose one of takeover, merge, suspicion, patience, memory, repair"
+)]
+pub struct RuleError(String);
+
+impl FromStr for Rule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        match text {
+            "takeover" => Ok(Self::Takeover),
+            "merge" => Ok(Self::Merge),
+            "suspicion" => Ok(Self::Suspicion),
+            "patience" => Ok(Self::Patience),
+            "memory" => Ok(Self::Memory),
+            "repair" => Ok(Self::Repair),
+            other => Err(RuleError(other.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_reads_back() {
+        for word in [
+            "takeover",
+            "merge",
+            "suspicion",
+            "patience",
+            "memory",
+            "repair",
+        ] {
+            assert_eq!(word.parse::<Rule>().unwrap().to_string(), word);
+            assert!(RuleError(String::new()).to_string().contains(word));
+        }
+        let error = "hope".parse::<Rule>().unwrap_err().to_string();
+        assert!(error.starts_with("\"hope\" is no rule"), "{error}");
     }
 }

@@ -41,7 +41,7 @@ use std::{sync::Arc, time::Duration};
 use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
 use smallvec::SmallVec;
 
-pub use config::{Config, Order, Policy, PolicyError, Rule};
+pub use config::{Config, Order, Policy, PolicyError, Rule, RuleError};
 pub use message::{Heading, Hello, Message, Offer, Roster, Walk};
 pub use questions::{Cover, Detour, Span};
 pub use record::{

@@ -26,16 +26,38 @@ Examples:
   ringweave sim run --peers 5000 --churn weibull:0.4:600 --duration 600 --lookups 5000
   ringweave sim run --latency rtt.gz --policy nearest --pairs local --lookups 10000
   ringweave sim run --crash 0.3@10 --fault 'slow@20+10:ring=[4],factor=8' --lookups 1000
+  ringweave sim run --fault crash@10:level=1,spare=1 --expect heal_s=30 --expect renumbered=0
+  ringweave sim run --fault partition@10+30:parts=2 --without merge       the two never meet: it fails
   ringweave sim run --scenario world.toml --seed 2
 
-A scenario file is TOML: the flags' names with underscores, and [[fault]] for each fault:
+Faults, at T seconds for LENGTH seconds:
+  crash@10:share=0.3             these vanish without a word
+  freeze@10+20:position=[0]      these do nothing, and go on with the state they had
+  slow@10+5:level=1,factor=8     delays of these are multiplied
+  partition@10+30:parts=3        so many parts; or branches=2, or these are cut off from the others
+  loss@10+20:share=0.1           a share of packets is lost
+  dead_pairs@10+60:share=0.2     a share of pairs cannot connect
+  flap@10+60:rate=0.01           connections break, with this probability a second
+  churn@10+300:law=exponential:600   peers come and go by a law
+  flash_crowd@10+5:peers=500     so many more join
+  meet@10                        networks that were founded apart (--networks 2) meet
+These are share=0.3, ring=[4], position=[4.2] or level=1-2; of them spare=N positions go free, and
+only=N are struck. repeat=20,every=60 brings any fault back. In a shell, quote what has brackets.
+
+Figures to expect, at most: heal_s, routes_s, redundant, misdelivered, renumbered, promoted,
+promotions, moved, removed, handles, upkeep_messages, upkeep_bytes, violated; at least: delivered,
+reached, cluster.
+
+A scenario file is TOML: the flags' names with underscores, [[fault]] for each fault, and [expect]:
   peers = 10000
   latency = \"uniform:20-80\"
   [[fault]]
   at = 10
-  kind = \"freeze\"       # crash, freeze, partition, loss, slow, flash_crowd
-  ring = \"[4]\"          # or share = 0.3, or position = \"[4.2]\"
+  kind = \"freeze\"
+  ring = \"[4]\"
   length = 5
+  [expect]
+  heal_s = 30
 
 The same settings and seed give the same digest, on any number of threads.
 Exit codes: 0 ok, 1 an invariant was violated or an expectation missed, 2 settings or files that
@@ -108,14 +130,14 @@ pub(crate) struct WorldArgs {
     pub(crate) scenario: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) given: Given,
-    /// A further fault; may be given more than once
+    /// A further fault, like crash@10:share=0.3; may be given more than once
     #[arg(
         long = "fault",
         value_name = "KIND@T[+LENGTH]:KEY=VALUE",
         help_heading = TROUBLE
     )]
     pub(crate) faults: Vec<String>,
-    /// What the run should come to, or it fails; may be given more than once
+    /// A bound on a figure, like heal_s=30, or the run fails; may be given more than once
     #[arg(long = "expect", value_name = "FIGURE=BOUND", help_heading = TROUBLE)]
     pub(crate) expect: Vec<String>,
 }
@@ -275,13 +297,13 @@ const FLAGS: &[Flag] = &[
         "one-way",
         "SHARE",
         TROUBLE,
-        "Share of pairs whose connections carry nothing in one direction",
+        "Share of pairs that can never connect, as the way is open in one direction only",
     ),
     (
         "without",
         "RULE",
         TROUBLE,
-        "A rule of healing switched off: takeover, merge, suspicion, patience, memory, repair",
+        "A rule of healing that all go without: takeover, merge, suspicion, patience, memory, repair",
     ),
     (
         "canary",
@@ -346,7 +368,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::Parser as _;
-    use ringweave_sim::SETTINGS;
+    use ringweave_sim::{Expectation, Fault, SETTINGS, Share};
 
     use super::*;
     use crate::cli::{Cli, Command as Word};
@@ -360,6 +382,34 @@ mod tests {
         let settings: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
         assert_eq!(flags, settings);
         assert_eq!(flags.len(), FLAGS.len());
+    }
+
+    #[test]
+    fn every_fault_and_figure_that_the_help_tells_of_is_one() {
+        let mut command = SimCommand::augment_subcommands(Command::new("sim"));
+        let run = command.find_subcommand_mut("run").unwrap();
+        let help = run.get_after_help().unwrap().to_string();
+        for word in help.split_whitespace().filter(|word| word.contains('@')) {
+            let word = word.trim_matches('\'');
+            let is_one = word.parse::<Fault>().is_ok() || word.parse::<Share>().is_ok();
+            assert!(is_one, "{word}");
+        }
+        let unknown = "?@1".parse::<Fault>().unwrap_err().to_string();
+        let (_, kinds) = unknown.split_once("choose one of ").unwrap();
+        for kind in kinds.split(", ") {
+            assert!(help.contains(&format!("  {kind}@")), "{kind}");
+        }
+        let (_, figures) = help.split_once("at most: ").unwrap();
+        let (figures, _) = figures.split_once(".\n").unwrap();
+        let words = figures.split([' ', '\n', ',', ';', ':']);
+        for figure in words.filter(|word| !["", "at", "least"].contains(word)) {
+            format!("{figure}=0").parse::<Expectation>().unwrap();
+        }
+        let unknown = "?=0".parse::<Expectation>().unwrap_err().to_string();
+        let (_, all) = unknown.split_once("there are ").unwrap();
+        for figure in all.split(", ") {
+            assert!(figures.contains(figure), "{figure}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringweave_sim::{Healing, Report};
+use ringweave_sim::{Broadcast, Healing, Report};
 
 /// A figure: its topic, its name within the topic, and the figure with its unit.
 type Row = (&'static str, &'static str, String);
@@ -74,45 +74,26 @@ fn rows(report: &Report) -> Vec<Row> {
             (topic, "max", maybe(figures.map(|all| all.max), unit)),
         ]);
     }
-    let (stretch, spread) = (report.stretch, report.broadcast);
+    let stretch = report.stretch;
     let (upkeep, load) = (report.upkeep, report.load);
+    let spread = |of: fn(&Broadcast) -> u64| maybe(report.broadcast.as_ref().map(of), count);
     rows.extend([
         ("stretch", "p50", maybe(stretch.map(|all| all.p50), decimal)),
         ("stretch", "p95", maybe(stretch.map(|all| all.p95), decimal)),
-        (
-            "broadcast",
-            "reached",
-            maybe(spread.map(|all| all.reached), count),
-        ),
-        (
-            "broadcast",
-            "expected",
-            maybe(spread.map(|all| all.expected), count),
-        ),
+        ("broadcast", "reached", spread(|all| all.reached)),
+        ("broadcast", "expected", spread(|all| all.expected)),
         (
             "broadcast",
             "transmissions",
-            maybe(spread.map(|all| all.transmissions), count),
+            spread(|all| all.transmissions),
         ),
-        (
-            "broadcast",
-            "duplicates",
-            maybe(spread.map(|all| all.duplicates), count),
-        ),
-        (
-            "broadcast",
-            "repaired",
-            maybe(spread.map(|all| all.repaired), count),
-        ),
-        (
-            "broadcast",
-            "late",
-            maybe(spread.map(|all| all.late), count),
-        ),
+        ("broadcast", "duplicates", spread(|all| all.duplicates)),
+        ("broadcast", "repaired", spread(|all| all.repaired)),
+        ("broadcast", "late", spread(|all| all.late)),
         (
             "broadcast",
             "last",
-            maybe(spread.map(|all| all.last_ms), milliseconds),
+            maybe(report.broadcast.map(|all| all.last_ms), milliseconds),
         ),
         ("contacts", "mean", decimal(report.state.contacts_mean)),
         ("contacts", "max", count(report.state.contacts_max)),
@@ -148,37 +129,20 @@ fn rows(report: &Report) -> Vec<Row> {
         ("invariants", "violated", count(report.invariants.violated)),
         ("invariants", "healed", maybe(report.heal_s, seconds)),
     ]);
-    let healing = report.healing;
-    let figure = |of: fn(&Healing) -> Option<f64>| healing.as_ref().and_then(of);
-    let number = |of: fn(&Healing) -> Option<u64>| healing.as_ref().and_then(of);
+    let figure = |of: fn(&Healing) -> Option<f64>, unit: fn(f64) -> String| {
+        maybe(report.healing.as_ref().and_then(of), unit)
+    };
+    let number =
+        |of: fn(&Healing) -> Option<u64>| maybe(report.healing.as_ref().and_then(of), count);
     rows.extend([
-        (
-            "healing",
-            "routes",
-            maybe(figure(|of| of.routes_s), seconds),
-        ),
-        (
-            "healing",
-            "renumbered",
-            maybe(figure(|of| of.renumbered), percent),
-        ),
-        (
-            "healing",
-            "promoted",
-            maybe(figure(|of| of.promoted), percent),
-        ),
-        ("healing", "moved", maybe(figure(|of| of.moved), percent)),
-        ("healing", "removed", maybe(number(|of| of.removed), count)),
-        (
-            "healing",
-            "handles",
-            maybe(number(|of| of.handles_max), count),
-        ),
-        (
-            "healing",
-            "cluster",
-            maybe(figure(|of| of.cluster_mean), decimal),
-        ),
+        ("healing", "routes", figure(|of| of.routes_s, seconds)),
+        ("healing", "renumbered", figure(|of| of.renumbered, percent)),
+        ("healing", "promoted", figure(|of| of.promoted, percent)),
+        ("healing", "promotions", figure(|of| of.promotions, decimal)),
+        ("healing", "moved", figure(|of| of.moved, percent)),
+        ("healing", "removed", number(|of| of.removed)),
+        ("healing", "handles", number(|of| of.handles_max)),
+        ("healing", "cluster", figure(|of| of.cluster_mean, decimal)),
     ]);
     rows
 }
@@ -256,7 +220,7 @@ fn per_second(value: f64) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use ringweave_sim::{Broadcast, Invariants, Quantiles, State};
+    use ringweave_sim::{Invariants, Quantiles, State};
 
     use super::*;
 

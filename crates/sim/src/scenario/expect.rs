@@ -71,6 +71,7 @@ const MEASURES: &[Measure] = &[
     }),
     at_most("renumbered", 1.0, |report| healing(report)?.renumbered),
     at_most("promoted", 1.0, |report| healing(report)?.promoted),
+    at_most("promotions", MANY, |report| healing(report)?.promotions),
     at_most("moved", 1.0, |report| healing(report)?.moved),
     at_most("removed", MANY, |report| {
         healing(report)?.removed.map(|count| count as f64)

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 pub use expect::Expectation;
 pub use file::ScenarioError;
 pub use grid::{Axis, Grid, GridRun, MAX_RUNS};
+pub use ringweave_overlay::polyring::Rule;
 pub use settings::{Form, SETTINGS, SetError, Setting, setting};
 pub use words::WordError;
 
@@ -78,7 +79,7 @@ pub struct Scenario {
     pub without: Option<Rule>,
     /// Share of peers behind NATs: nobody can dial them.
     pub private: f64,
-    /// Share of pairs of peers whose connections carry nothing in one direction.
+    /// Share of pairs of peers that can never connect, as the way is open in one direction only.
     pub one_way: f64,
     /// Further faults.
     pub faults: Vec<Fault>,
@@ -224,23 +225,6 @@ pub enum Order {
     Sideways,
 }
 
-/// A rule of healing that can be switched off: a run that needs it must then fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// `takeover`: the ring below a position that lost all its members takes it over.
-    Takeover,
-    /// `merge`: two center rings that meet become one.
-    Merge,
-    /// `suspicion`: a silent peer is asked about before it is taken for dead.
-    Suspicion,
-    /// `patience`: a thin cluster waits for newcomers before it promotes a child.
-    Patience,
-    /// `memory`: peers that were lost at once are remembered and looked for.
-    Memory,
-    /// `repair`: rosters that differ are compared.
-    Repair,
-}
-
 /// `SHARE@T`: a share of the peers, at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
@@ -377,4 +361,6 @@ pub enum Canary {
     Misrouted,
     /// `doubled_broadcast`: one peer sends its copies twice.
     DoubledBroadcast,
+    /// `doubled_delivery`: one peer's application is handed each broadcast twice.
+    DoubledDelivery,
 }

@@ -151,57 +151,45 @@ impl Scenario {
     }
 }
 
+/// A setting of the field of this name: how its value is written, read and checked.
+macro_rules! setting {
+    ($name:ident, $form:ident, $read:expr, $check:expr) => {
+        Setting {
+            name: stringify!($name),
+            form: Form::$form,
+            get: |from| Some(from.$name.to_string()),
+            set: |into, text, _| $read(text).map(|value| into.$name = value),
+            check: $check,
+        }
+    };
+}
+
+/// The same of a field that may be unset.
+macro_rules! optional {
+    ($name:ident, $form:ident, $read:expr, $check:expr) => {
+        Setting {
+            name: stringify!($name),
+            form: Form::$form,
+            get: |from| from.$name.map(|value| value.to_string()),
+            set: |into, text, _| option(text, $read).map(|value| into.$name = value),
+            check: $check,
+        }
+    };
+}
+
 /// Every setting, in the order of the fields.
 pub const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "topology",
-        form: Form::Text,
-        get: |from| Some(from.topology.to_string()),
-        set: |into, text, _| parse(text).map(|value| into.topology = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "peers",
-        form: Form::Number,
-        get: |from| Some(from.peers.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.peers = value),
-        check: |of| within(of.peers, 1, MAX_PEERS),
-    },
-    Setting {
-        name: "seed",
-        form: Form::Number,
-        get: |from| Some(from.seed.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.seed = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "threads",
-        form: Form::Number,
-        get: |from| from.threads.map(|value| value.to_string()),
-        set: |into, text, _| option(text, whole).map(|value| into.threads = value),
-        check: |of| optional(of.threads, 1, 256),
-    },
-    Setting {
-        name: "bootstrap",
-        form: Form::Text,
-        get: |from| Some(from.bootstrap.to_string()),
-        set: |into, text, _| parse(text).map(|value| into.bootstrap = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "networks",
-        form: Form::Number,
-        get: |from| Some(from.networks.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.networks = value),
-        check: |of| within(of.networks, 1, 16),
-    },
-    Setting {
-        name: "duration",
-        form: Form::Number,
-        get: |from| Some(from.duration.to_string()),
-        set: |into, text, _| number(text).map(|value| into.duration = value),
-        check: |of| within(of.duration, 0.0, MAX_SECONDS),
-    },
+    setting!(topology, Text, parse, anything),
+    setting!(peers, Number, whole, |of| within(of.peers, 1, MAX_PEERS)),
+    setting!(seed, Number, whole, anything),
+    optional!(threads, Number, whole, |of| optional(of.threads, 1, 256)),
+    setting!(bootstrap, Text, parse, anything),
+    setting!(networks, Number, whole, |of| within(of.networks, 1, 16)),
+    setting!(duration, Number, number, |of| within(
+        of.duration,
+        0.0,
+        MAX_SECONDS
+    )),
     Setting {
         name: "latency",
         form: Form::Text,
@@ -209,34 +197,14 @@ pub const SETTINGS: &[Setting] = &[
         set: |into, text, folder| Latency::read(text, folder).map(|value| into.latency = value),
         check: |of| latency(&of.latency),
     },
-    Setting {
-        name: "jitter",
-        form: Form::Number,
-        get: |from| Some(from.jitter.to_string()),
-        set: |into, text, _| number(text).map(|value| into.jitter = value),
-        check: |of| within(of.jitter, 0.0, 1.0),
-    },
-    Setting {
-        name: "loss",
-        form: Form::Number,
-        get: |from| Some(from.loss.to_string()),
-        set: |into, text, _| number(text).map(|value| into.loss = value),
-        check: |of| loss(of.loss),
-    },
-    Setting {
-        name: "upload",
-        form: Form::Number,
-        get: |from| from.upload.map(|value| value.to_string()),
-        set: |into, text, _| option(text, whole).map(|value| into.upload = value),
-        check: |of| optional(of.upload, 1, u64::MAX),
-    },
-    Setting {
-        name: "download",
-        form: Form::Number,
-        get: |from| from.download.map(|value| value.to_string()),
-        set: |into, text, _| option(text, whole).map(|value| into.download = value),
-        check: |of| optional(of.download, 1, u64::MAX),
-    },
+    setting!(jitter, Number, number, |of| within(of.jitter, 0.0, 1.0)),
+    setting!(loss, Number, number, |of| loss(of.loss)),
+    optional!(upload, Number, whole, |of| optional(of.upload, 1, u64::MAX)),
+    optional!(download, Number, whole, |of| optional(
+        of.download,
+        1,
+        u64::MAX
+    )),
     Setting {
         name: "churn",
         form: Form::Text,
@@ -244,131 +212,37 @@ pub const SETTINGS: &[Setting] = &[
         set: |into, text, folder| Churn::read(text, folder).map(|value| into.churn = value),
         check: |of| churn(&of.churn),
     },
-    Setting {
-        name: "lookups",
-        form: Form::Number,
-        get: |from| Some(from.lookups.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.lookups = value),
-        check: |of| within(of.lookups, 0, MAX_LOOKUPS),
-    },
-    Setting {
-        name: "pairs",
-        form: Form::Text,
-        get: |from| Some(from.pairs.to_string()),
-        set: |into, text, _| parse(text).map(|value| into.pairs = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "broadcasts",
-        form: Form::Number,
-        get: |from| Some(from.broadcasts.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.broadcasts = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "multicasts",
-        form: Form::Number,
-        get: |from| Some(from.multicasts.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.multicasts = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "keys",
-        form: Form::Number,
-        get: |from| Some(from.keys.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.keys = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "payload",
-        form: Form::Number,
-        get: |from| Some(from.payload.to_string()),
-        set: |into, text, _| whole(text).map(|value| into.payload = value),
-        check: |of| within(of.payload, 16, 65_536),
-    },
-    Setting {
-        name: "crash",
-        form: Form::Text,
-        get: |from| from.crash.map(|value| value.to_string()),
-        set: |into, text, _| option(text, parse).map(|value| into.crash = value),
-        check: |of| {
-            of.crash
-                .map_or(Ok(()), |crash| befalls(crash.share, crash.at, 0.0))
-        },
-    },
-    Setting {
-        name: "partition",
-        form: Form::Text,
-        get: |from| from.partition.map(|value| value.to_string()),
-        set: |into, text, _| option(text, parse).map(|value| into.partition = value),
-        check: |of| {
-            of.partition
-                .map_or(Ok(()), |split| befalls(split.share, split.at, split.length))
-        },
-    },
-    Setting {
-        name: "policy",
-        form: Form::Text,
-        get: |from| Some(from.policy.to_string()),
-        set: |into, text, _| parse(text).map(|value| into.policy = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "order",
-        form: Form::Text,
-        get: |from| Some(from.order.to_string()),
-        set: |into, text, _| parse(text).map(|value| into.order = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "ring_size",
-        form: Form::Number,
-        get: |from| from.ring_size.map(|value| value.to_string()),
-        set: |into, text, _| option(text, whole).map(|value| into.ring_size = value),
-        check: |of| optional(of.ring_size, 2, 1_024),
-    },
-    Setting {
-        name: "cluster",
-        form: Form::Number,
-        get: |from| from.cluster.map(|value| value.to_string()),
-        set: |into, text, _| option(text, whole).map(|value| into.cluster = value),
-        check: |of| optional(of.cluster, 1, 16),
-    },
-    Setting {
-        name: "without",
-        form: Form::Text,
-        get: |from| from.without.map(|value| value.to_string()),
-        set: |into, text, _| option(text, parse).map(|value| into.without = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "private",
-        form: Form::Number,
-        get: |from| Some(from.private.to_string()),
-        set: |into, text, _| number(text).map(|value| into.private = value),
-        check: |of| within(of.private, 0.0, 1.0),
-    },
-    Setting {
-        name: "one_way",
-        form: Form::Number,
-        get: |from| Some(from.one_way.to_string()),
-        set: |into, text, _| number(text).map(|value| into.one_way = value),
-        check: |of| within(of.one_way, 0.0, 1.0),
-    },
-    Setting {
-        name: "real_keys",
-        form: Form::Flag,
-        get: |from| Some(from.real_keys.to_string()),
-        set: |into, text, _| flag(text).map(|value| into.real_keys = value),
-        check: |_| Ok(()),
-    },
-    Setting {
-        name: "canary",
-        form: Form::Text,
-        get: |from| from.canary.map(|value| value.to_string()),
-        set: |into, text, _| option(text, parse).map(|value| into.canary = value),
-        check: |_| Ok(()),
-    },
+    setting!(lookups, Number, whole, |of| within(
+        of.lookups,
+        0,
+        MAX_LOOKUPS
+    )),
+    setting!(pairs, Text, parse, anything),
+    setting!(broadcasts, Number, whole, anything),
+    setting!(multicasts, Number, whole, anything),
+    setting!(keys, Number, whole, anything),
+    setting!(payload, Number, whole, |of| within(of.payload, 16, 65_536)),
+    optional!(crash, Text, parse, |of| {
+        of.crash
+            .map_or(Ok(()), |crash| befalls(crash.share, crash.at, 0.0))
+    }),
+    optional!(partition, Text, parse, |of| {
+        of.partition
+            .map_or(Ok(()), |split| befalls(split.share, split.at, split.length))
+    }),
+    setting!(policy, Text, parse, anything),
+    setting!(order, Text, parse, anything),
+    optional!(ring_size, Number, whole, |of| optional(
+        of.ring_size,
+        2,
+        1_024
+    )),
+    optional!(cluster, Number, whole, |of| optional(of.cluster, 1, 16)),
+    optional!(without, Text, parse, anything),
+    setting!(private, Number, number, |of| within(of.private, 0.0, 1.0)),
+    setting!(one_way, Number, number, |of| within(of.one_way, 0.0, 1.0)),
+    setting!(real_keys, Flag, flag, anything),
+    optional!(canary, Text, parse, anything),
 ];
 
 /// Whether a name is one of these.
@@ -399,6 +273,10 @@ pub(super) fn within<T: PartialOrd + Display>(value: T, low: T, high: T) -> Resu
     } else {
         Err(format!("{value} is not between {low} and {high}"))
     }
+}
+
+fn anything(_: &Scenario) -> Result<(), String> {
+    Ok(())
 }
 
 fn optional<T: PartialOrd + Display>(value: Option<T>, low: T, high: T) -> Result<(), String> {
@@ -466,8 +344,9 @@ fn file(path: &Path, forms: &str) -> Result<(), String> {
     }
 }
 
-fn parse<T: FromStr<Err = WordError>>(text: &str) -> Result<T, WordError> {
+fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, WordError> {
     text.parse()
+        .map_err(|error: T::Err| WordError::new(error.to_string()))
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, WordError> {

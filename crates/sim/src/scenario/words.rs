@@ -12,9 +12,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{
-    Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Rule, Share, Split, Topology,
-};
+use super::{Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Share, Split, Topology};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -98,14 +96,6 @@ impl FromStr for Canary {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         choose(Self::ALL, "canary", text)
-    }
-}
-
-impl FromStr for Rule {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        choose(Self::ALL, "rule of healing", text)
     }
 }
 
@@ -242,12 +232,6 @@ impl fmt::Display for Canary {
     }
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name(Self::ALL, *self))
-    }
-}
-
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -321,18 +305,7 @@ impl Canary {
         (Self::DroppedDelta, "dropped_delta"),
         (Self::Misrouted, "misrouted"),
         (Self::DoubledBroadcast, "doubled_broadcast"),
-    ];
-}
-
-impl Rule {
-    /// Each rule with its word.
-    const ALL: &'static [(Self, &'static str)] = &[
-        (Self::Takeover, "takeover"),
-        (Self::Merge, "merge"),
-        (Self::Suspicion, "suspicion"),
-        (Self::Patience, "patience"),
-        (Self::Memory, "memory"),
-        (Self::Repair, "repair"),
+        (Self::DoubledDelivery, "doubled_delivery"),
     ];
 }
 
@@ -396,7 +369,6 @@ mod tests {
         Order::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
-        Rule::ALL.iter().for_each(|(value, _)| survives(value));
     }
 
     #[test]

@@ -46,6 +46,9 @@ struct Sums {
     lasts: Vec<u64>,
     answered: u64,
     found: u64,
+    /// Times that an application was handed a broadcast which it had, and one of them.
+    doubled: u64,
+    double: Option<(u32, u64)>,
 }
 
 /// What is seen of everyone at the end.
@@ -79,7 +82,7 @@ impl<O: Lab> Account<'_, O> {
         tally::add(&mut sums.counters, &survey.counters);
         let mut fates = self.fates();
         let broadcast = self.broadcasts(&sums);
-        self.check(broadcast.as_ref());
+        self.check(&sums, broadcast.as_ref());
         let latency_ms = measure::quantiles(&mut fates.latencies);
         let series = self.series(&mut sums, &mut survey, &fates);
         let (scenario, play) = (self.scenario, &self.play);
@@ -148,6 +151,8 @@ impl<O: Lab> Account<'_, O> {
             }
             sums.answered += part.answers.0;
             sums.found += part.answers.1;
+            sums.doubled += part.doubled;
+            sums.double = sums.double.or(part.double);
         }
         sums
     }
@@ -243,13 +248,23 @@ impl<O: Lab> Account<'_, O> {
     }
 
     /// What no table shows: at rest a broadcast makes N-1 transmissions and reaches everyone once; and
-    /// no message reaches another peer than the one meant, ever.
-    fn check(&mut self, broadcast: Option<&Broadcast>) {
+    /// whatever happens, no message reaches another peer than the one meant, and no application is
+    /// handed a broadcast twice in one life.
+    fn check(&mut self, sums: &Sums, broadcast: Option<&Broadcast>) {
         let misdelivered = self.play.misdelivered;
         self.findings.check(misdelivered == 0, || {
             format!("{misdelivered} messages reached another peer than the one meant")
         });
-        let Some(broadcast) = broadcast.filter(|_| self.play.trouble.is_none()) else {
+        self.findings.check(sums.doubled == 0, || {
+            let (peer, number) = sums.double.unwrap_or_default();
+            format!(
+                "{} times an application was handed a broadcast which it had; peer {peer} was \
+                 handed broadcast {number}",
+                sums.doubled
+            )
+        });
+        let is_at_rest = self.play.trouble.is_none() && !self.world.common.weather.has_dead_pairs();
+        let Some(broadcast) = broadcast.filter(|_| is_at_rest) else {
             return;
         };
         let Broadcast {

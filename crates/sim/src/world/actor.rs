@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ringweave_ids::{Peer, Random, Time};
 use ringweave_node::{
-    Cast, Command, Counters, Event as Told, Frame, Input, Lane, Node, Output, Port, Settings,
-    Ticket,
+    Cast, Command, Counters, Event as Told, Frame, Input, Lane, Message, Node, Output, Port,
+    Settings, Ticket,
 };
 use ringweave_overlay::{Loss, Profile};
 
@@ -14,6 +14,7 @@ use super::{
     event::{ANY, Deed, Event, Parcel, What},
     lab::Lab,
     links::{DIAL, IDLE, Links, NOT_NOW, SILENCE, State, micros},
+    load::{self, Heard, Kind},
     mix,
     shard::Sink,
 };
@@ -32,8 +33,8 @@ pub(crate) struct Actor<O: Lab> {
     life: u16,
     /// When this life began.
     since: u64,
-    /// Which of the open broadcasts came here, a bit each.
-    heard: u64,
+    /// Which broadcasts this life has, its own included.
+    heard: Heard,
     /// When its dials and idle connections are looked at; the largest number for never.
     tend: u64,
     /// It does nothing from then until then.
@@ -53,7 +54,7 @@ impl<O: Lab> Actor<O> {
             number: 0,
             life: 0,
             since: 0,
-            heard: 0,
+            heard: Heard::default(),
             tend: u64::MAX,
             frozen: (0, 0),
             uplink: [0; 2],
@@ -80,11 +81,9 @@ impl<O: Lab> Actor<O> {
         self.frozen.1
     }
 
-    /// Takes the bit of a broadcast back; says whether it came here.
-    pub(crate) fn unhear(&mut self, bit: u64) -> bool {
-        let was_heard = self.heard & bit != 0;
-        self.heard &= !bit;
-        was_heard
+    /// Whether the broadcast came to this life, or is its own.
+    pub(crate) fn has_heard(&self, broadcast: u64) -> bool {
+        self.heard.has(broadcast)
     }
 
     /// Puts a peer with ready tables into the world, its connections standing.
@@ -199,7 +198,8 @@ impl<O: Lab> Actor<O> {
         self.since = now;
         self.random = Random::new(common.chance(self.me, self.life));
         self.links = Links::default();
-        (self.heard, self.tend, self.frozen) = (0, u64::MAX, (0, 0));
+        self.heard = Heard::default();
+        (self.tend, self.frozen) = (u64::MAX, (0, 0));
     }
 
     fn settings(&self, common: &Common<O>, now: u64) -> Settings<O> {
@@ -339,8 +339,10 @@ impl<O: Lab> Actor<O> {
         if self.node.is_none() || sink.now < self.frozen.1 {
             return;
         }
-        if let Command::Broadcast(_, payload) = &command {
-            self.heard |= super::load::bit(payload);
+        if let Command::Broadcast(_, payload) = &command
+            && let Some((Kind::Broadcast, index)) = load::read(payload)
+        {
+            self.heard.mark(index);
         }
         sink.tally.asked.push(ticket);
         self.input(common, sink, Input::Command(Ticket(ticket), command));
@@ -373,7 +375,7 @@ impl<O: Lab> Actor<O> {
                 Output::Event(Told::Message(message)) => {
                     messages += 1;
                     bytes += message.payload.len();
-                    self.heard |= sink.tally.deliver(self.me, sink.now, &message);
+                    self.hear(common, sink, &message);
                 }
                 Output::Event(event) => sink.tally.hear(common, &event),
             }
@@ -381,6 +383,20 @@ impl<O: Lab> Actor<O> {
         sink.outputs = outputs;
         if messages > 0 {
             self.input(common, sink, Input::Drained(messages, bytes));
+        }
+    }
+
+    /// A message comes to the application: a broadcast once in a life.
+    fn hear(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, message: &Message) {
+        let Some(broadcast) = sink.tally.deliver(self.me, sink.now, message) else {
+            return;
+        };
+        let is_twice = common.canary == Some(Canary::DoubledDelivery) && self.me == 0;
+        for _ in 0..1 + u32::from(is_twice) {
+            if !self.heard.mark(broadcast) {
+                sink.tally.doubled += 1;
+                sink.tally.double = Some((self.me, broadcast));
+            }
         }
     }
 

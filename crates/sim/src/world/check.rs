@@ -3,7 +3,7 @@
 
 use ringweave_ids::{Key, Peer, Random};
 use ringweave_node::Node;
-use ringweave_overlay::{Hop, Reach, Target, View};
+use ringweave_overlay::{Hop, Neighbour, Reach, Target, View};
 
 use super::{Common, actor::Actor, lab::Lab};
 use crate::Canary;
@@ -97,9 +97,11 @@ impl<'a, O: Lab> Crowd<'a, O> {
             let Some(node) = actor.node() else { continue };
             table.clear();
             node.neighbours(&mut table);
-            let missing = table
-                .iter()
-                .find(|it| !it.linked || self.node(it.peer.0).is_none());
+            let is_missed = |it: &&Neighbour<O::Address>| {
+                let is_linked = it.linked || self.common.weather.is_dead(*handle, it.peer.0);
+                !is_linked || self.node(it.peer.0).is_none()
+            };
+            let missing = table.iter().find(is_missed);
             findings.check(missing.is_none(), || {
                 let whom = missing.map_or(0, |it| it.peer.0);
                 format!("peer {handle} has no connection to its neighbour {whom}")
@@ -132,13 +134,14 @@ impl<'a, O: Lab> Crowd<'a, O> {
         });
     }
 
-    /// Hops over the tables, no more than the topology allows at rest.
+    /// Hops over the tables, no more than the topology allows at rest, unless some have to go round a
+    /// connection that cannot be made.
     pub(crate) fn walk(&self, from: u32, to: u32) -> Result<usize, String> {
         let address = |handle| self.node(handle).and_then(Node::address);
         let bound = address(from).zip(address(to));
         let bound = bound.map_or(0, |(from, to)| O::bound(&self.common.config, from, to));
         let hops = self.follow(from, to)?;
-        if hops > bound {
+        if hops > bound && !self.common.weather.has_dead_pairs() {
             return Err(format!("{hops} hops where {bound} are the most"));
         }
         Ok(hops)
@@ -201,9 +204,10 @@ impl<'a, O: Lab> Crowd<'a, O> {
             .unwrap_or(next)
     }
 
-    /// Spreads a broadcast over the tables: everyone once.
+    /// Spreads a broadcast over the tables: everyone once. Where a connection cannot be made, tables
+    /// alone do not do that: repair does.
     fn check_broadcast(&self, random: &mut Random, findings: &mut Findings) {
-        if self.actors.is_empty() {
+        if self.actors.is_empty() || self.common.weather.has_dead_pairs() {
             return;
         }
         let (origin, _) = self.actors[random.below(self.actors.len())];

@@ -30,13 +30,45 @@ pub(crate) fn read(payload: &[u8]) -> Option<(Kind, u64)> {
     Some((kind, u64::from_le_bytes(index)))
 }
 
-/// Broadcasts that may be open at once: a bit each.
-pub(crate) const OPEN: u64 = 64;
+/// The broadcasts that one life of a peer has, a bit each: as many as the scenario has broadcasts.
+#[derive(Default)]
+pub(crate) struct Heard(Vec<u64>);
 
-/// The bit of the broadcast that a payload belongs to; 0 for what is none.
-pub(crate) fn bit(payload: &[u8]) -> u64 {
-    match read(payload) {
-        Some((Kind::Broadcast, index)) => 1 << (index % OPEN),
-        _ => 0,
+impl Heard {
+    /// Notes a broadcast; says whether it is new.
+    pub(crate) fn mark(&mut self, index: u64) -> bool {
+        let (word, bit) = place(index);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
+    }
+
+    pub(crate) fn has(&self, index: u64) -> bool {
+        let (word, bit) = place(index);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+}
+
+/// The word and the bit of a broadcast.
+fn place(index: u64) -> (usize, u64) {
+    (index as usize / 64, 1 << (index % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_heard_is_new_once_and_stands_for_nothing_else() {
+        let mut heard = Heard::default();
+        for index in [3, 67, 0, 1_000] {
+            assert!(!heard.has(index));
+            assert!(heard.mark(index));
+            assert!(heard.has(index) && !heard.mark(index));
+        }
+        assert!(!heard.has(131), "64 after another");
     }
 }

@@ -100,24 +100,18 @@ impl Play {
             }
             FaultKind::Loss(lost, length) => {
                 until += micros(length);
-                let (loss, slow, factor) = (share(lost), Vec::new(), 1.0);
                 world.common.weather.storms.push(Storm {
-                    from: now,
-                    until,
-                    loss,
-                    slow,
-                    factor,
+                    loss: share(lost),
+                    ..Storm::calm(now, until)
                 });
             }
             FaultKind::Slow(whom, factor, length) => {
                 until += micros(length);
-                let (loss, slow) = (0, self.marked(world, &whom));
+                let slow = self.marked(world, &whom);
                 world.common.weather.storms.push(Storm {
-                    from: now,
-                    until,
-                    loss,
                     slow,
                     factor,
+                    ..Storm::calm(now, until)
                 });
             }
             FaultKind::FlashCrowd(count, length) => {

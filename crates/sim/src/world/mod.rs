@@ -224,11 +224,6 @@ impl<O: Lab> World<O> {
         &self.shards[peer as usize % shards].actors[peer as usize / shards]
     }
 
-    pub(crate) fn actor_mut(&mut self, peer: u32) -> &mut Actor<O> {
-        let shards = self.shards.len();
-        &mut self.shards[peer as usize % shards].actors[peer as usize / shards]
-    }
-
     pub(crate) fn count(&self) -> u32 {
         self.common.keys.count()
     }

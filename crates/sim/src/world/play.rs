@@ -10,7 +10,7 @@ use super::{
     World,
     event::Deed,
     lab::Lab,
-    load::{self, Kind, OPEN},
+    load::{self, Kind},
     mishap::Mishap,
     tally::Delivery,
 };
@@ -24,6 +24,8 @@ pub(crate) const SLICE: u64 = 1_000_000;
 const RECEIVERS: usize = 8;
 /// Peers whom a newcomer is told of.
 const CONTACTS: usize = 3;
+/// Broadcasts that may be open at once: each remembers everyone who was there.
+const OPEN: usize = 64;
 /// Draws for a peer that is up before the world is taken for empty.
 const TRIES: u32 = 10_000;
 
@@ -221,8 +223,8 @@ impl Play {
         while let Some((at, _)) = self.keys.due(start, end, until) {
             self.ask(world, at);
         }
-        // A bit for each that is open: more of them wait for the next second.
-        while (self.open.len() as u64) < OPEN
+        // More of them wait for the next second.
+        while self.open.len() < OPEN
             && let Some((at, _)) = self.broadcasts.due(start, end, until)
         {
             self.broadcast(world, at.max(world.now));
@@ -438,9 +440,8 @@ impl Play {
             && self.spreads[place].at + DEADLINE <= world.now
         {
             self.open.pop_front();
-            let bit = 1 << (place as u64 % OPEN);
             for whom in std::mem::take(&mut self.spreads[place].there) {
-                let is_heard = world.actor_mut(whom.0).unhear(bit);
+                let is_heard = world.actor(whom.0).has_heard(place as u64);
                 let spread = &mut self.spreads[place];
                 let is_there = spread.is_begun && lives(world, whom);
                 spread.expected += u64::from(is_there);

@@ -1,5 +1,5 @@
-//! How a world comes through what goes wrong: who has another GUID afterwards, who was taken for
-//! dead and was not, and how soon routes are whole again.
+//! How a world comes through what goes wrong: who has another GUID afterwards, who was promoted, who
+//! was taken for dead and was not, and how soon routes are whole again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +20,9 @@ const GRACE: u64 = 5_000_000;
 pub(crate) struct Recovery {
     /// Who was there just before it: in which life, and where.
     before: Vec<Stay>,
+    /// Where everyone was when last looked at, by peer.
+    last: BTreeMap<u32, Stay>,
+    promotions: u64,
     /// Deaths that were told, by peer and incarnation: counted, or true at the time.
     told: BTreeSet<(u32, u64)>,
     removed: u64,
@@ -31,6 +34,7 @@ pub(crate) struct Recovery {
 }
 
 /// A peer and its place before anything went wrong.
+#[derive(Clone)]
 struct Stay {
     peer: u32,
     life: u16,
@@ -52,30 +56,23 @@ enum Fate {
 }
 
 impl Recovery {
-    /// Remembers who is where; once.
+    /// Remembers who is where; once, just before the first trouble.
     pub(crate) fn begin<O: Lab>(&mut self, world: &World<O>) {
         if std::mem::replace(&mut self.is_begun, true) {
             return;
         }
-        let stays = world.actors().filter_map(|(peer, actor)| {
-            let lineage = O::lineage(actor.address()?);
-            let life = actor.life();
-            Some(Stay {
-                peer,
-                life,
-                lineage,
-            })
-        });
-        self.before = stays.collect();
+        self.before = stays(world).collect();
         self.before.sort_unstable_by_key(|stay| stay.peer);
     }
 
-    /// Looks through everyone's rosters for living peers that are taken for dead.
+    /// Looks for peers that were promoted since the last look, and through everyone's rosters for
+    /// living peers that are taken for dead.
     pub(crate) fn survey<O: Lab>(&mut self, world: &World<O>) {
         if !self.is_begun || world.count() as usize > SURVEYED {
             return;
         }
         self.is_surveyed = true;
+        self.count_promotions(world);
         let mut used: Vec<Peer> = Vec::new();
         // Whether anyone who says so could have known better.
         let mut deaths: BTreeMap<(u32, u64), bool> = BTreeMap::new();
@@ -95,6 +92,21 @@ impl Recovery {
         }
         self.removed += deaths.values().filter(|is_wrong| **is_wrong).count() as u64;
         self.told.extend(deaths.into_keys());
+    }
+
+    fn count_promotions<O: Lab>(&mut self, world: &World<O>) {
+        let now: BTreeMap<u32, Stay> = stays(world).map(|stay| (stay.peer, stay)).collect();
+        let promoted = now.values().filter(|stay| {
+            let last = self.last.get(&stay.peer);
+            let is_further_in = last.is_some_and(|last| {
+                let fate = fate(&last.lineage, &stay.lineage);
+                last.life == stay.life && matches!(fate, Fate::Promoted { .. })
+            });
+            let node = world.actor(stay.peer).node();
+            is_further_in && node.is_some_and(|node| node.overlay().is_granted(Peer(stay.peer)))
+        });
+        self.promotions += promoted.count() as u64;
+        self.last = now;
     }
 
     /// Whether 300 routes between any peers all deliver, however long they are.
@@ -175,6 +187,8 @@ impl Recovery {
                 )
             }),
             promoted: share(|fate| matches!(fate, Fate::Promoted { .. })),
+            promotions: (self.is_surveyed && !self.before.is_empty())
+                .then(|| self.promotions as f64 / self.before.len() as f64),
             moved: share(|fate| matches!(fate, Fate::Moved)),
             removed: self.is_surveyed.then_some(self.removed),
             routes_s: routes.map(|(at, since)| at.saturating_sub(since) as f64 / 1e6),
@@ -194,6 +208,19 @@ impl Recovery {
             Some((stay, now, fate))
         })
     }
+}
+
+/// Everyone with a place, part by part.
+fn stays<O: Lab>(world: &World<O>) -> impl Iterator<Item = Stay> {
+    world.actors().filter_map(|(peer, actor)| {
+        let lineage = O::lineage(actor.address()?);
+        let life = actor.life();
+        Some(Stay {
+            peer,
+            life,
+            lineage,
+        })
+    })
 }
 
 fn fate(was: &[Place], now: &[Place]) -> Fate {

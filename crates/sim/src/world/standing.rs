@@ -1,13 +1,11 @@
 //! Where a peer stands among the others, as far as healing is concerned: the position it holds and
 //! those above it, whom it takes for dead, and how many members its position has.
 
-use ringweave_ids::{Guid, Step};
+use ringweave_ids::{Guid, Peer, Step};
 use ringweave_overlay::{
     Overlay,
-    polyring::{self, Polyring},
+    polyring::{Polyring, Proof},
 };
-
-use crate::Rule;
 
 /// What the laboratory asks of a topology to see how it heals.
 pub(crate) trait Standing: Overlay {
@@ -17,6 +15,9 @@ pub(crate) trait Standing: Overlay {
 
     /// Shows every peer that this one takes for dead, with the incarnation that died.
     fn accused(&self, see: &mut dyn FnMut(u32, u64));
+
+    /// Whether this peer was granted its place, and did not take it over.
+    fn is_granted(&self, me: Peer) -> bool;
 
     /// How many members the peer's position has, if there is a ring below it.
     fn cluster(&self) -> Option<u32>;
@@ -47,22 +48,15 @@ impl Standing for Polyring {
         }
     }
 
+    fn is_granted(&self, me: Peer) -> bool {
+        let [own, ..] = self.rings();
+        let record = own.living_record(me);
+        record.is_some_and(|record| matches!(record.proof, Proof::Grant(_)))
+    }
+
     fn cluster(&self) -> Option<u32> {
         let [own, below, _] = self.rings();
         below.living().next()?;
         Some(own.members_of(below.id).count() as u32)
-    }
-}
-
-impl From<Rule> for polyring::Rule {
-    fn from(rule: Rule) -> Self {
-        match rule {
-            Rule::Takeover => Self::Takeover,
-            Rule::Merge => Self::Merge,
-            Rule::Suspicion => Self::Suspicion,
-            Rule::Patience => Self::Patience,
-            Rule::Memory => Self::Memory,
-            Rule::Repair => Self::Repair,
-        }
     }
 }

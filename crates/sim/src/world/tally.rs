@@ -27,6 +27,10 @@ pub(crate) struct Tally {
     pub(crate) asked: Vec<u64>,
     /// Lookups and parts of multicasts that arrived.
     pub(crate) deliveries: Vec<Delivery>,
+    /// Times that an application was handed a broadcast which it had.
+    pub(crate) doubled: u64,
+    /// One of them: the peer and the broadcast.
+    pub(crate) double: Option<(u32, u64)>,
     /// Broadcasts: the last arrival of each.
     pub(crate) spreads: Vec<u64>,
     /// When the first broadcast came to each peer.
@@ -55,11 +59,9 @@ pub(crate) struct Delivery {
 }
 
 impl Tally {
-    /// A message came to a peer's application; gives the bit of the broadcast that it belongs to.
-    pub(crate) fn deliver(&mut self, by: u32, at: u64, message: &Message) -> u64 {
-        let Some((kind, index)) = load::read(&message.payload) else {
-            return 0;
-        };
+    /// A message came to a peer's application; gives the broadcast that it is.
+    pub(crate) fn deliver(&mut self, by: u32, at: u64, message: &Message) -> Option<u64> {
+        let (kind, index) = load::read(&message.payload)?;
         if kind != Kind::Broadcast {
             let hops = message.hops;
             self.deliveries.push(Delivery {
@@ -69,7 +71,7 @@ impl Tally {
                 by,
                 hops,
             });
-            return 0;
+            return None;
         }
         let place = index as usize;
         if self.spreads.len() <= place {
@@ -79,7 +81,7 @@ impl Tally {
         if index == 0 {
             self.reach.push(at);
         }
-        load::bit(&message.payload)
+        Some(index)
     }
 
     /// A node told its application something else.

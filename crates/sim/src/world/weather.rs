@@ -24,7 +24,7 @@ pub(crate) struct Weather {
     pub(crate) jitter: u64,
     /// Share of packets lost, in 1/2^32.
     pub(crate) loss: u64,
-    /// Share of pairs of which one direction is dead, in 1/2^32.
+    /// Share of pairs of which one direction is dead, so that no handshake ends, in 1/2^32.
     pub(crate) one_way: u64,
     /// Share of peers that nobody can dial, in 1/2^32.
     pub(crate) private: u64,
@@ -41,6 +41,20 @@ pub(crate) struct Storm {
     /// Whose links are slow, and how much; nobody's where it is empty.
     pub(crate) slow: Vec<bool>,
     pub(crate) factor: f64,
+}
+
+impl Storm {
+    /// Nothing is lost, and nobody slow.
+    pub(crate) fn calm(from: u64, until: u64) -> Self {
+        let (loss, slow, factor) = (0, Vec::new(), 1.0);
+        Self {
+            from,
+            until,
+            loss,
+            slow,
+            factor,
+        }
+    }
 }
 
 /// A span in which some peers cannot reach others.
@@ -142,7 +156,12 @@ impl Weather {
         !self.is_private(to) && !is_dead
     }
 
-    /// Whether there are two between whom no connection can be made, ever.
+    /// Whether no connection between the two can be made, whoever dials.
+    pub(crate) fn is_dead(&self, a: u32, b: u32) -> bool {
+        !self.can_dial(a, b) && !self.can_dial(b, a)
+    }
+
+    /// Whether there are pairs that can never connect.
     pub(crate) fn has_dead_pairs(&self) -> bool {
         self.one_way > 0 || self.private > 0
     }
