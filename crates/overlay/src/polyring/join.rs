@@ -32,14 +32,14 @@ const CONTACTS: usize = 4;
 pub(super) const CANDIDATES: usize = 16;
 
 /// A newcomer's search for a place.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
     search: Option<Box<Search>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Search {
     nonce: u64,
     attempt: u32,

@@ -51,7 +51,7 @@ const FOUNDED: Duration = Duration::from_secs(120);
 const MEETING: Duration = Duration::from_secs(60);
 
 /// Peers beyond the neighbours.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     /// The center's longest granted, as the parent told.
     center: SmallVec<[Peer; CENTER]>,

@@ -1,0 +1,203 @@
+//! The model itself: which steps a world may take, and what must hold.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use ringweave_ids::Time;
+use stateright::{Model, Property};
+
+use crate::{
+    whole::{Verdict, judge},
+    world::{Setup, World},
+};
+
+/// How long a network is given to heal once nothing goes wrong any more: longer than the records of
+/// the gone are remembered.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// An exploration.
+pub(crate) struct Protocol {
+    pub(crate) setup: Setup,
+    pub(crate) start: World,
+    /// What goes wrong goes wrong before this.
+    pub(crate) faults_until: Time,
+    /// All orders of events are tried up to this moment.
+    pub(crate) horizon: Time,
+    /// How worlds at rest end if nothing goes wrong any more.
+    pub(crate) verdicts: Mutex<HashMap<u64, Verdict>>,
+    /// What happened somewhere, that is expected to.
+    pub(crate) sights: Vec<Property<Self>>,
+}
+
+/// One step of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The oldest parcel from the first to the second is handed over.
+    Deliver(usize, usize),
+    /// The next timer runs out.
+    Tick,
+    /// The connection breaks.
+    Break(usize, usize),
+    /// The two cannot connect any more.
+    Cut(usize, usize),
+    /// Those of the mask cannot connect to the others any more.
+    Split(u32),
+    /// All can connect again.
+    Mend,
+    /// A peer vanishes.
+    Crash(usize),
+    /// A peer enters, with everyone as its contact.
+    Enter(usize),
+}
+
+impl Protocol {
+    pub(crate) fn new(setup: Setup, start: World, faults: Duration, horizon: Duration) -> Self {
+        Self {
+            setup,
+            faults_until: start.now + faults,
+            horizon: start.now + horizon,
+            start,
+            verdicts: Mutex::default(),
+            sights: Vec::new(),
+        }
+    }
+
+    /// How a world ends, once all can connect and nothing goes wrong any more.
+    pub(crate) fn verdict(&self, world: &World) -> Verdict {
+        let mut world = world.clone();
+        world.mend();
+        world.left = Default::default();
+        let end = self.horizon + PATIENCE;
+        let mut passed = Vec::new();
+        let verdict = loop {
+            if !world.settle(&self.setup) {
+                break Verdict::Restless;
+            }
+            let key = world.key();
+            if let Some(known) = self.verdicts.lock().expect("no panic").get(&key) {
+                break *known;
+            }
+            passed.push(key);
+            if world.next_alarm().is_none_or(|at| at > end) {
+                break judge(&world, &self.setup);
+            }
+            world.tick(&self.setup);
+        };
+        let mut verdicts = self.verdicts.lock().expect("no panic");
+        verdicts.extend(passed.into_iter().map(|key| (key, verdict)));
+        verdict
+    }
+
+    fn ends(&self, world: &World, is_right: fn(Verdict) -> bool) -> bool {
+        !world.is_quiet() || is_right(self.verdict(world))
+    }
+
+    /// Any group of less than half, and with an even count half of them.
+    fn masks(&self) -> impl Iterator<Item = u32> {
+        let count = self.setup.count as u32;
+        (1..1 << count).filter(move |mask: &u32| {
+            let size = mask.count_ones();
+            size * 2 < count || (size * 2 == count && mask & 1 == 1)
+        })
+    }
+}
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![self.start.clone()]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        let (left, count) = (world.left, self.setup.count);
+        steps.extend(world.ways().map(|(from, to)| Step::Deliver(from, to)));
+        let is_due = world.next_alarm().is_some_and(|at| at <= self.horizon);
+        if is_due && (world.is_quiet() || left.delays > 0) {
+            steps.push(Step::Tick);
+        }
+        if !world.cut.is_empty() {
+            steps.push(Step::Mend);
+        }
+        if world.now > self.faults_until {
+            return;
+        }
+        let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+        for (a, b) in pairs {
+            if left.breaks > 0 && world.is_linked(a, b) {
+                steps.push(Step::Break(a, b));
+            }
+            if left.cuts > 0 && !world.cut.has(a, b) && world.is_there(a) && world.is_there(b) {
+                steps.push(Step::Cut(a, b));
+            }
+        }
+        if left.splits > 0 && world.cut.is_empty() {
+            steps.extend(self.masks().map(Step::Split));
+        }
+        let is_one_left = world.living().count() < 2;
+        for peer in 0..count {
+            if left.crashes > 0 && world.is_there(peer) && !is_one_left {
+                steps.push(Step::Crash(peer));
+            }
+            if left.entries > 0 && !world.is_there(peer) {
+                steps.push(Step::Enter(peer));
+            }
+        }
+    }
+
+    fn next_state(&self, last: &World, step: Step) -> Option<World> {
+        let mut world = last.clone();
+        let left = &mut world.left;
+        match step {
+            Step::Deliver(from, to) => world.deliver(&self.setup, from, to),
+            Step::Tick => {
+                if !last.is_quiet() {
+                    left.delays -= 1;
+                }
+                world.tick(&self.setup);
+            }
+            Step::Break(a, b) => {
+                left.breaks -= 1;
+                world.break_link(a, b);
+            }
+            Step::Cut(a, b) => {
+                left.cuts -= 1;
+                world.cut(a, b);
+            }
+            Step::Split(mask) => {
+                left.splits -= 1;
+                world.split(mask);
+            }
+            Step::Mend => world.mend(),
+            Step::Crash(peer) => {
+                left.crashes -= 1;
+                world.crash(peer);
+            }
+            Step::Enter(peer) => {
+                left.entries -= 1;
+                let others: Vec<_> = (0..self.setup.count).filter(|it| *it != peer).collect();
+                world.enter(&self.setup, peer, &others);
+            }
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::<Self>::always("at rest no GUID is held by two clusters", |model, world| {
+                model.ends(world, |verdict| verdict != Verdict::Doubled)
+            }),
+            Property::<Self>::always("nobody is lost for ever", |model, world| {
+                model.ends(world, |it| !matches!(it, Verdict::Lost | Verdict::Restless))
+            }),
+            Property::<Self>::always("at rest rosters are true and alike", |model, world| {
+                model.ends(world, |verdict| verdict != Verdict::Untrue)
+            }),
+            Property::<Self>::always("who is honest sends no nonsense", |_, world| {
+                world.nonsense.is_none()
+            }),
+        ];
+        properties.extend(self.sights.iter().cloned());
+        properties
+    }
+}
