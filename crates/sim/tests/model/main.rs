@@ -71,7 +71,7 @@ fn check(name: &str, protocol: Protocol) -> Vec<(&'static str, String)> {
         let model = checker.model();
         end.mend();
         end.run(&model.setup, model.horizon + seconds(180));
-        text += &format!("in the end {:?}\n{end:?}", end.nonsense);
+        text += &format!("in the end {:?}\n{end:?}", end.forged);
         println!("{name}\n{text}");
         found.push((name, text));
     }
@@ -90,6 +90,25 @@ fn probe() {
         world.enter(&setup, 0, &[]);
         assert!(world.run(&setup, ringweave_ids::Time::from_micros(5_000_000)));
         for p in 1..n { world.enter(&setup, p, &[0]); }
+        world.left = left;
+        world
+    } else if g("APART") > 0 {
+        let mut world = grown(&setup, Budget::default());
+        world.split(g("MASK") as u32);
+        let end = world.now + seconds(g("APART"));
+        assert!(world.run(&setup, end));
+        println!("apart {world:?}");
+        world.mend();
+        world.left = left;
+        world
+    } else if g("FOREIGN") > 0 {
+        let mut world = World::new(&setup);
+        let k = g("FOREIGN") as usize;
+        for p in 0..n { let c: Vec<usize> = if p < k { (0..p).collect() } else { (k..p).collect() }; world.enter(&setup, p, &c);
+            let end = world.now + seconds(5); assert!(world.run(&setup, end)); }
+        let end = world.now + seconds(60); assert!(world.run(&setup, end));
+        println!("apart {world:?}");
+        world.greet(&setup, n - 1, &[0]);
         world.left = left;
         world
     } else { grown(&setup, left) };

@@ -24,6 +24,8 @@ pub(crate) struct Protocol {
     pub(crate) horizon: Time,
     /// How worlds at rest end if nothing goes wrong any more.
     pub(crate) verdicts: Mutex<HashMap<u64, Verdict>>,
+    /// The first world that ended so: the nearest to the start.
+    pub(crate) first: Mutex<HashMap<Verdict, u64>>,
     /// What happened somewhere, that is expected to.
     pub(crate) sights: Vec<Property<Self>>,
 }
@@ -57,6 +59,7 @@ impl Protocol {
             horizon: start.now + horizon,
             start,
             verdicts: Mutex::default(),
+            first: Mutex::default(),
             sights: Vec::new(),
         }
     }
@@ -87,8 +90,14 @@ impl Protocol {
         verdict
     }
 
-    fn ends(&self, world: &World, is_right: fn(Verdict) -> bool) -> bool {
-        !world.is_quiet() || is_right(self.verdict(world))
+    /// Whether a world at rest is not the first that ends in this way.
+    fn never(&self, world: &World, wrong: Verdict) -> bool {
+        if !world.is_quiet() || self.verdict(world) != wrong {
+            return true;
+        }
+        let key = world.key();
+        let mut first = self.first.lock().expect("no panic");
+        *first.entry(wrong).or_insert(key) != key
     }
 
     /// Any group of less than half, and with an even count half of them.
@@ -184,17 +193,20 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
-            Property::<Self>::always("at rest no GUID is held by two clusters", |model, world| {
-                model.ends(world, |verdict| verdict != Verdict::Doubled)
+            Property::<Self>::always("at rest no two clusters hold one GUID", |model, world| {
+                model.never(world, Verdict::Doubled)
             }),
             Property::<Self>::always("nobody is lost for ever", |model, world| {
-                model.ends(world, |it| !matches!(it, Verdict::Lost | Verdict::Restless))
+                model.never(world, Verdict::Lost)
             }),
             Property::<Self>::always("at rest rosters are true and alike", |model, world| {
-                model.ends(world, |verdict| verdict != Verdict::Untrue)
+                model.never(world, Verdict::Untrue)
             }),
-            Property::<Self>::always("who is honest sends no nonsense", |_, world| {
-                world.nonsense.is_none()
+            Property::<Self>::always("messages end", |model, world| {
+                model.never(world, Verdict::Restless)
+            }),
+            Property::<Self>::always("who is honest forges nothing", |_, world| {
+                world.forged.is_none()
             }),
         ];
         properties.extend(self.sights.iter().cloned());

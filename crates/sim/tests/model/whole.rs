@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What is wrong with a network at rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     Whole,
     /// Two clusters hold one GUID.

@@ -19,6 +19,13 @@ use crate::host::{ModelHost, fingerprint};
 /// How long a dial takes to fail.
 const UNREACHABLE: Duration = Duration::from_secs(1);
 
+/// What is counted as nonsense and is none: who asks may have moved since, and a label may come before
+/// its keeper is known.
+const LATE: [&str; 2] = [
+    "a summary from a peer of no common ring",
+    "a position that its keeper did not sign",
+];
+
 /// What all states of one exploration have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -46,8 +53,8 @@ pub(crate) struct World {
     alarms: Vec<Alarm>,
     /// What may still go wrong.
     pub(crate) left: Budget,
-    /// Nonsense that somebody received.
-    pub(crate) nonsense: Option<&'static str>,
+    /// Something that somebody received and took for forged.
+    pub(crate) forged: Option<&'static str>,
 }
 
 /// A peer that runs.
@@ -143,7 +150,7 @@ impl World {
             cut: Pairs::default(),
             alarms: Vec::new(),
             left: Budget::default(),
-            nonsense: None,
+            forged: None,
         }
     }
 
@@ -165,6 +172,12 @@ impl World {
             profile,
             fingerprint: 0,
         }));
+        let contacts = contacts.iter().map(|contact| handle(*contact)).collect();
+        self.feed(setup, peer, Input::Join(contacts));
+    }
+
+    /// A peer that has a place hears of others.
+    pub(crate) fn greet(&mut self, setup: &Setup, peer: usize, contacts: &[usize]) {
         let contacts = contacts.iter().map(|contact| handle(*contact)).collect();
         self.feed(setup, peer, Input::Join(contacts));
     }
@@ -366,7 +379,7 @@ impl World {
             }
             Output::Open(to) => self.dial(peer, to.0 as usize),
             Output::Timer(span, timer) => self.arm(span, peer, Due::Timer(timer)),
-            Output::Event(Event::Fault(kind)) => self.nonsense = Some(kind),
+            Output::Event(Event::Fault(kind)) if !LATE.contains(&kind) => self.forged = Some(kind),
             // Who holds a connection that nobody needs costs nothing here.
             Output::Close(_) | Output::Event(_) => {}
         }
