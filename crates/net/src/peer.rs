@@ -248,6 +248,7 @@ async fn run<O: Overlay<Address = Guid>>(
         label: settings.label,
         incarnation: memory.incarnation,
         is_private: reach.is_behind(memory.met.iter().flat_map(whereabouts)),
+        home: memory.place.clone(),
     };
     let about = About {
         name: settings.name.clone(),

@@ -48,6 +48,7 @@ impl Line {
                     label: String::new(),
                     incarnation: 1,
                     is_private: false,
+                    home: None,
                 },
                 name: None,
             };

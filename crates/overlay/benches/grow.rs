@@ -100,6 +100,7 @@ impl World {
                 label: String::new(),
                 incarnation: 1,
                 is_private: false,
+                home: None,
             },
             ids: (0..count).map(id).collect(),
             peers: Vec::new(),

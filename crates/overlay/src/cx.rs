@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringweave_ids::{Peer, PeerId, Random, Signature, Time};
+use ringweave_ids::{Guid, Peer, PeerId, Random, Signature, Time};
 
 use crate::{Event, Output, Overlay};
 
@@ -33,6 +33,8 @@ pub struct Profile {
     pub incarnation: u64,
     /// Whether others cannot dial it, as far as it knows.
     pub is_private: bool,
+    /// Where it sat when it was last in this network: it would like to sit there again.
+    pub home: Option<Guid>,
 }
 
 /// What the pure questions may look at.

@@ -178,6 +178,7 @@ impl Swarm {
                 label: String::new(),
                 incarnation: self.lives,
                 is_private: false,
+                home: None,
             },
             name: Some(format!("peer-{index}")),
         };

@@ -65,6 +65,10 @@ impl Polyring {
         let Some(seat) = record.seat.filter(|seat| seat.ring == id) else {
             return true;
         };
+        // The right to the place was looked at when the older record came.
+        if mine.is_some_and(|mine| mine.seat == record.seat && mine.proof == record.proof) {
+            return true;
+        }
         let is_vouched = from != record.peer && self.is_neighbour(from);
         let (is_sound, is_known) = match &record.proof {
             Proof::Grant(grant) => {

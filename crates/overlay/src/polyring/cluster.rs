@@ -89,7 +89,10 @@ impl Polyring {
         let has_children = self.below.peers().next().is_some();
         let taken =
             usize::from(self.table.rank.of) + self.grants.held_seats(&self.own, cx.now).count();
-        !walk.is_private && belongs && has_children && taken < usize::from(cx.config().cluster)
+        !walk.member.is_private
+            && belongs
+            && has_children
+            && taken < usize::from(cx.config().cluster)
     }
 
     /// A seat in my position for this peer.

@@ -9,6 +9,7 @@ use ringweave_ids::{Peer, Signature, Time};
 use super::{
     Cx, Grant, Heading, Message, Offer, Policy, Polyring, Position, PositionId, Ring, Roster, Seat,
     Walk,
+    admit::MAX_COORDINATE,
     join::CANDIDATES,
     message::MAX_RECORDS,
     ring::{head, mix},
@@ -57,6 +58,14 @@ struct Reserved {
     is_seat: bool,
 }
 
+/// The way to the place that a newcomer had before.
+enum Home {
+    /// It is in this ring, and free.
+    Here { coordinate: u32, branch: String },
+    /// It is this position, or below it; so many parts of the label are used up then.
+    Below { position: PositionId, level: u8 },
+}
+
 /// What a ring's keeper decides about a newcomer.
 enum Decision {
     Stay {
@@ -92,10 +101,7 @@ impl Grants {
         self.reserved
             .iter()
             .for_each(|reserved| reserved.grant.handles(see));
-        for (walk, _) in &self.waiting {
-            see(walk.joiner);
-            walk.hints.iter().for_each(|peer| see(*peer));
-        }
+        self.waiting.iter().for_each(|(walk, _)| walk.handles(see));
     }
 
     /// Peers at and below a position, the newcomers on their way included.
@@ -166,9 +172,15 @@ impl Grants {
 
 impl Polyring {
     pub(super) fn on_join(&mut self, cx: &mut Cx<'_>, mut walk: Walk) {
-        if self.record.is_none() || walk.joiner == cx.me() {
+        if self.record.is_none() || walk.joiner() == cx.me() {
             return;
         }
+        if walk.member.seat.is_some() {
+            cx.fault("a search for a place by one who has one");
+            return;
+        }
+        // Whatever place it had in an earlier life is free.
+        self.take_word(cx, &walk.member);
         walk.hops += 1;
         if walk.hops > MAX_HOPS {
             cx.fault("a search that never ends");
@@ -205,21 +217,32 @@ impl Polyring {
         let ring = if is_own { &self.own } else { &self.below };
         if !is_own {
             let mut seats = self.grants.held_seats(&self.own, cx.now);
-            if let Some(grant) = seats.find(|grant| grant.peer == walk.joiner).cloned() {
+            if let Some(grant) = seats.find(|grant| grant.peer == walk.joiner()).cloned() {
                 let offer = self.seat_offer(walk.nonce, Arc::new(grant), &walk.hints);
-                cx.send(walk.joiner, Message::Offer(Box::new(offer)));
+                self.send_offer(cx, &walk, offer);
                 return;
             }
         }
         let held = self
             .grants
             .held(ring, cx.now)
-            .find(|grant| grant.peer == walk.joiner)
+            .find(|grant| grant.peer == walk.joiner())
             .cloned();
         if let Some(grant) = held {
             let grant = Arc::new(grant);
             self.offer(cx, &walk, grant, is_own);
             return;
+        }
+        match self.way_home(cx, &walk, is_own) {
+            Some(Home::Here { coordinate, branch }) => {
+                self.reserve(cx, &walk, branch, Some(coordinate), is_own);
+                return;
+            }
+            Some(Home::Below { position, level }) => {
+                self.descend(cx, Walk { level, ..walk }, position, is_own);
+                return;
+            }
+            None => {}
         }
         if !is_own && self.has_seat_for(cx, &walk) {
             self.reserve_seat(cx, &walk);
@@ -229,12 +252,12 @@ impl Polyring {
             Decision::Wait => {
                 self.grants
                     .waiting
-                    .retain(|(other, _)| other.joiner != walk.joiner);
+                    .retain(|(other, _)| other.joiner() != walk.joiner());
                 if self.grants.waiting.len() < MAX_RESERVED {
                     self.grants.waiting.push((walk, is_own));
                 }
             }
-            Decision::Stay { branch } => self.reserve(cx, &walk, branch, is_own),
+            Decision::Stay { branch } => self.reserve(cx, &walk, branch, None, is_own),
             Decision::Descend { position, level } => {
                 self.descend(cx, Walk { level, ..walk }, position, is_own)
             }
@@ -246,7 +269,7 @@ impl Polyring {
                 cx.random.shuffle(&mut heads, CANDIDATES);
                 heads.truncate(CANDIDATES.min(MAX_RECORDS));
                 cx.send(
-                    walk.joiner,
+                    walk.joiner(),
                     Message::Choose {
                         nonce: walk.nonce,
                         candidates: heads,
@@ -254,6 +277,51 @@ impl Polyring {
                 );
             }
         }
+    }
+
+    /// Where a newcomer that was here before finds its old place, seen from this ring: free, or with
+    /// room in its cluster, or further outward. Nothing if somebody else has it by now.
+    fn way_home(&self, cx: &Cx<'_>, walk: &Walk, is_own: bool) -> Option<Home> {
+        let (ring, slots) = match is_own {
+            true => (&self.own, &self.table.own),
+            false => (&self.below, &self.table.below),
+        };
+        let level = if is_own { 0 } else { self.guid.depth() };
+        let home = walk.home.as_ref()?;
+        let step = *home.steps().get(level)?;
+        if home.shared(&self.guid) < level || step.coordinate > MAX_COORDINATE {
+            return None;
+        }
+        let is_last = home.depth() == level + 1;
+        let branch = branch_at(&walk.label, walk.level, cx.config().policy);
+        let has_coordinate = |position: &&Position| position.coordinate() == step.coordinate;
+        if let Some(position) = ring.staffed().find(has_coordinate) {
+            let is_of_branch = position.grant.branch == branch;
+            let members = slots.members_at(position.id()).len();
+            let has_seat = !walk.member.is_private
+                && position.population() as usize > members
+                && members < usize::from(cx.config().cluster);
+            let is_reachable = self.leader(cx, ring, position.id()).is_some();
+            let level = walk.level + u8::from(is_of_branch && !branch.is_empty());
+            let position = position.id();
+            let is_way = is_of_branch && is_reachable && (!is_last || has_seat);
+            return is_way.then_some(Home::Below { position, level });
+        }
+        // A branch without members is about to be taken over; one of a label has one position.
+        let mut vacant = ring.positions().filter(has_coordinate);
+        let mut held = self.grants.held(ring, cx.now);
+        let is_free = vacant.all(|position| position.population() <= 1)
+            && held.all(|grant| grant.coordinate != step.coordinate);
+        let is_of_other = !branch.is_empty() && ring.staffed().any(|it| it.grant.branch == branch);
+        let coordinate = step.coordinate;
+        let is_here = is_last && is_free && !is_of_other && self.has_room(cx, ring);
+        is_here.then_some(Home::Here { coordinate, branch })
+    }
+
+    /// Whether the ring may have one more position.
+    fn has_room(&self, cx: &Cx<'_>, ring: &Ring) -> bool {
+        let taken = ring.staffed().count() + self.grants.held(ring, cx.now).count();
+        taken < usize::from(cx.config().ring_size)
     }
 
     /// After a change: those who waited for somebody to take a place are decided upon again.
@@ -269,8 +337,6 @@ impl Polyring {
         } else {
             (&self.below, &self.table.below)
         };
-        let taken = ring.staffed().count() + self.grants.held(ring, cx.now).count();
-        let has_room = taken < usize::from(cx.config().ring_size);
         let part = label_part(&walk.label, walk.level);
         let is_labelled = cx.config().policy == Policy::Labelled && part.is_some();
         let branch = branch_at(&walk.label, walk.level, cx.config().policy);
@@ -285,7 +351,7 @@ impl Polyring {
                 };
             }
         }
-        if has_room {
+        if self.has_room(cx, ring) {
             return Decision::Stay { branch };
         }
         if is_labelled {
@@ -305,7 +371,7 @@ impl Polyring {
             return Decision::Measure;
         }
         // Ties go by coordinate, not by id: keys and the order of joins alone shape the tree.
-        let salt = head(&cx.id(walk.joiner));
+        let salt = head(&cx.id(walk.joiner()));
         let rank = |cell: &Cell, position| {
             let weight = self.grants.weight(position, cx.now);
             (weight, mix(salt ^ u64::from(cell.step().coordinate)))
@@ -341,24 +407,32 @@ impl Polyring {
         }
     }
 
-    fn reserve(&mut self, cx: &mut Cx<'_>, walk: &Walk, branch: String, is_own: bool) {
+    /// Founds a position for the newcomer, under the coordinate that it wishes for or a free one.
+    fn reserve(
+        &mut self,
+        cx: &mut Cx<'_>,
+        walk: &Walk,
+        branch: String,
+        wish: Option<u32>,
+        is_own: bool,
+    ) {
         self.grants.sweep(cx.now);
         if self.grants.reserved.len() >= MAX_RESERVED {
             return;
         }
         let ring = if is_own { &self.own } else { &self.below };
         let nonce = cx.random.bits();
-        let position = PositionId::new(cx.host(), ring.id, &cx.id(walk.joiner), nonce);
+        let position = PositionId::new(cx.host(), ring.id, &cx.id(walk.joiner()), nonce);
         let granted = ring.positions().map(|position| position.grant.sequence);
         let held = self.grants.held(ring, cx.now).map(|grant| grant.sequence);
         let sequence = granted.chain(held).max().map_or(0, |last| last + 1);
         let grant = Grant {
-            peer: walk.joiner,
+            peer: walk.joiner(),
             seat: Seat {
                 ring: ring.id,
                 position,
             },
-            coordinate: self.free_coordinate(cx, ring),
+            coordinate: wish.unwrap_or_else(|| self.free_coordinate(cx, ring)),
             branch,
             sequence,
             nonce,
@@ -377,11 +451,18 @@ impl Polyring {
         if self.grants.reserved.len() >= MAX_RESERVED {
             return;
         }
-        if let Some(grant) = self.seat_grant(cx, walk.joiner) {
+        if let Some(grant) = self.seat_grant(cx, walk.joiner()) {
             self.grants.hold(grant.clone(), cx.now, true);
             let offer = self.seat_offer(walk.nonce, grant, &walk.hints);
-            cx.send(walk.joiner, Message::Offer(Box::new(offer)));
+            self.send_offer(cx, walk, offer);
         }
+    }
+
+    /// An offer goes to the newcomer, or to the contact by which it came.
+    fn send_offer(&self, cx: &mut Cx<'_>, walk: &Walk, offer: Offer) {
+        let through = walk.through.filter(|contact| *contact != cx.me());
+        let to = through.unwrap_or(walk.joiner());
+        cx.send(to, Message::Offer(Box::new(offer)));
     }
 
     fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
@@ -400,7 +481,7 @@ impl Polyring {
             above: (ring.id != PositionId::CENTER).then(|| Roster::of(above)),
             below: None,
         };
-        cx.send(walk.joiner, Message::Offer(Box::new(offer)));
+        self.send_offer(cx, walk, offer);
     }
 }
 

@@ -145,7 +145,7 @@ impl Polyring {
         }
     }
 
-    pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, _loss: Loss) {
+    pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, loss: Loss) {
         self.relink(peer, false);
         self.on_contact_down(cx, peer);
         if self.record.is_some() && self.links.is_cut_off() {
@@ -154,6 +154,9 @@ impl Polyring {
         if self.record.is_some() && self.links.is_wanted(peer) {
             self.suspect(cx, peer);
         } else {
+            if loss == Loss::Unreachable {
+                self.doubt(cx, peer);
+            }
             self.links.release(peer);
             self.links.tidy();
         }

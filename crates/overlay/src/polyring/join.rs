@@ -8,8 +8,8 @@ use ringweave_ids::{Peer, Signature, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Grant, Heading, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId, Proof,
-    Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
+    Cx, Grant, Heading, Member, Message, NOWHERE, Offer, Phase, Polyring, Position, PositionId,
+    Proof, Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
     admit::{MAX_COORDINATE, is_sound},
     grants::branch_at,
     message::{MAX_LINEAGE, MAX_RECORDS},
@@ -42,6 +42,8 @@ pub(super) struct Joining {
 #[derive(Clone, Debug)]
 struct Search {
     nonce: u64,
+    /// My own record: I have no place.
+    member: Arc<Member>,
     attempt: u32,
     level: u8,
     /// Candidates, when each was asked, and its round trip.
@@ -49,6 +51,12 @@ struct Search {
 }
 
 impl Joining {
+    /// Whom this attempt asks.
+    fn contact(&self, attempt: u32) -> Option<Peer> {
+        let at = (attempt as usize).checked_rem(self.contacts.len())?;
+        self.contacts.get(at).copied()
+    }
+
     /// Shows every handle that a search names, or would.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         let known = self.contacts.iter();
@@ -130,9 +138,13 @@ impl Polyring {
         // The same for all attempts.
         let known = self.join.search.as_ref().map(|search| search.nonce);
         let nonce = known.unwrap_or_else(|| cx.random.bits());
-        let contact = self.join.contacts[attempt as usize % self.join.contacts.len()];
+        let Some(contact) = self.join.contact(attempt) else {
+            return;
+        };
+        let member = self.placeless(cx);
         self.join.search = Some(Box::new(Search {
             nonce,
+            member,
             attempt,
             level: 0,
             measured: Vec::new(),
@@ -141,13 +153,47 @@ impl Polyring {
         cx.after(RETRY * (1 << attempt.min(3)), Timer::Join(attempt));
     }
 
+    /// My record while I have no place: it ends whatever I was in an earlier life.
+    fn placeless(&mut self, cx: &mut Cx<'_>) -> Arc<Member> {
+        let known = self.join.search.as_ref().map(|search| &search.member);
+        let known = known.filter(|member| member.incarnation == self.incarnation);
+        let known = known.cloned();
+        known.unwrap_or_else(|| Member::signed(&cx.view, self.incarnation, None, Proof::None))
+    }
+
+    /// Who takes me for a neighbour hears that I have no place.
+    pub(super) fn tell_placeless(&self, cx: &mut Cx<'_>, to: Peer) {
+        if let Some(search) = &self.join.search {
+            let (members, positions, wanted) =
+                (vec![search.member.clone()], Vec::new(), Vec::new());
+            let ring = NOWHERE;
+            cx.send(
+                to,
+                Message::Records {
+                    ring,
+                    members,
+                    positions,
+                    wanted,
+                },
+            );
+        }
+    }
+
     fn send_walk(&mut self, cx: &mut Cx<'_>, to: Peer, nonce: u64, heading: Heading, level: u8) {
         let label = cx.view.profile.label.clone();
+        let Some(search) = &self.join.search else {
+            return;
+        };
+        // Whoever offers a place must reach me: by the first contact's connection to me, if not itself.
+        let member = search.member.clone();
+        let needs_help = search.attempt > 0 || member.is_private;
+        let through = self.join.contact(search.attempt).filter(|_| needs_help);
         let walk = Walk {
-            joiner: cx.me(),
+            member,
+            through,
+            home: self.home.clone(),
             nonce,
             label,
-            is_private: cx.view.profile.is_private,
             level,
             heading,
             hops: 0,
@@ -173,10 +219,10 @@ impl Polyring {
         let Some(search) = &self.join.search else {
             return;
         };
-        let (attempt, len) = (search.attempt, self.join.contacts.len());
+        let attempt = search.attempt;
         if self.phase == Phase::Joining
-            && self.join.contacts[attempt as usize % len] == peer
-            && (attempt as usize + 1) < len
+            && self.join.contact(attempt) == Some(peer)
+            && (attempt as usize + 1) < self.join.contacts.len()
         {
             self.seek(cx, attempt + 1);
         }
@@ -249,6 +295,14 @@ impl Polyring {
     }
 
     pub(super) fn on_offer(&mut self, cx: &mut Cx<'_>, offer: Offer) {
+        let newcomer = offer.grant.peer;
+        if newcomer != cx.me() {
+            // It came by me, and may be out of the keeper's reach.
+            if self.is_up(newcomer) {
+                cx.send(newcomer, Message::Offer(Box::new(offer)));
+            }
+            return;
+        }
         let is_mine = self
             .join
             .search
@@ -259,8 +313,8 @@ impl Polyring {
         }
         let grant = offer.grant;
         let is_sound = grant.coordinate <= MAX_COORDINATE && offer.own.ring == grant.seat.ring;
-        if grant.peer != cx.me() || !grant.is_signed(cx.host()) || !is_sound {
-            cx.fault("an offer that is not mine, or not signed");
+        if !grant.is_signed(cx.host()) || !is_sound {
+            cx.fault("an offer that its keeper did not sign");
             return;
         }
         // The first rosters come from the keeper that granted the place: who grants is trusted with

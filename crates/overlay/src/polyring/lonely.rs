@@ -2,9 +2,13 @@
 //! the others as soon as it meets one.
 
 use ringweave_ids::{Guid, Peer};
+use smallvec::SmallVec;
 
 use super::{Cx, NOWHERE, Polyring, Ring, Table};
 use crate::Event;
+
+/// Whom it asks for another place, in turn.
+const CONTACTS: usize = 16;
 
 impl Polyring {
     /// Whether it has no neighbours at all.
@@ -13,12 +17,21 @@ impl Polyring {
     }
 
     /// Gives the place up, and looks for another one through `contacts`.
-    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
+    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, mut contacts: Vec<Peer>) {
+        contacts.extend(self.acquaintances());
+        contacts.extend(&self.join.contacts);
+        let mut seen = SmallVec::<[Peer; CONTACTS]>::new();
+        contacts.retain(|peer| {
+            let is_new = *peer != cx.me() && seen.len() < CONTACTS && !seen.contains(peer);
+            is_new.then(|| seen.push(*peer)).is_some()
+        });
         for link in self.links.iter().filter(|link| link.is_held) {
             cx.out.push(crate::Output::Close(link.peer));
         }
         self.links.let_go();
         self.record = None;
+        self.incarnation += 1;
+        self.home = Some(self.guid.clone());
         (self.own, self.below, self.above) =
             (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
         self.follow(Vec::new());

@@ -157,6 +157,11 @@ impl Polyring {
         is_other
     }
 
+    /// Whom to ask for a place: the center, and others anywhere.
+    pub(super) fn acquaintances(&self) -> impl Iterator<Item = Peer> {
+        self.memory.center.iter().chain(&self.memory.view).copied()
+    }
+
     /// A few peers for a hello to tell of.
     pub(super) fn sample(&self, cx: &mut Cx<'_>) -> SmallVec<[Peer; SAMPLE]> {
         let mut sample = SmallVec::new();
@@ -199,6 +204,17 @@ impl Polyring {
         self.arm_probe(cx);
     }
 
+    /// A peer that is no neighbour cannot be reached: what hearsay says of it is old.
+    pub(super) fn doubt(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        if self.memory.view.contains(&peer) {
+            if self.heal.is_split_likely(cx.now) {
+                self.memory.lose(cx, peer, true);
+            } else {
+                self.memory.view.retain(|known| *known != peer);
+            }
+        }
+    }
+
     /// As the keeper of the center, by which all newcomers come: names some of those that came before,
     /// so that everyone knows peers in other branches.
     pub(super) fn hint(&mut self, cx: &mut Cx<'_>, walk: &mut Walk) {
@@ -208,7 +224,7 @@ impl Polyring {
                 walk.hints
                     .extend(cx.random.pick(&self.memory.view).copied());
             }
-            self.memory.see(cx, walk.joiner);
+            self.memory.see(cx, walk.joiner());
         }
     }
 
@@ -281,6 +297,10 @@ impl Polyring {
             let list = match turn % 4 {
                 0 => &mut self.memory.split,
                 1 => &mut self.memory.lost,
+                2 if is_alarmed && !self.join.contacts.is_empty() => {
+                    greeted.extend(cx.random.pick(&self.join.contacts).copied());
+                    continue;
+                }
                 _ if uses_view => {
                     greeted.extend(cx.random.pick(&self.memory.view).copied());
                     continue;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringweave_ids::{Peer, Signature};
+use ringweave_ids::{Guid, Peer, Signature};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -103,14 +103,16 @@ pub enum Message {
 /// A newcomer's search for a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
-    /// Who.
-    pub joiner: Peer,
+    /// Who: its own record, which says that it has no place, so that no earlier one is held for it.
+    pub member: Arc<Member>,
+    /// By whom an offer reaches it, where nobody may be able to dial it: its contact.
+    pub through: Option<Peer>,
+    /// Where it sat before, and would like to sit again.
+    pub home: Option<Guid>,
     /// Its number for this search.
     pub nonce: u64,
     /// Where it belongs; empty for anywhere.
     pub label: String,
-    /// Whether others cannot dial it.
-    pub is_private: bool,
     /// How many parts of the label the way outward has used up.
     pub level: u8,
     /// Which way it goes.
@@ -202,11 +204,51 @@ pub struct Hello {
     pub is_greeting: bool,
 }
 
+impl Walk {
+    /// Who looks for a place.
+    pub(super) fn joiner(&self) -> Peer {
+        self.member.peer
+    }
+
+    /// Shows every handle in it.
+    pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
+        self.member.handles(see);
+        self.through
+            .iter()
+            .chain(&self.hints)
+            .for_each(|peer| see(*peer));
+    }
+}
+
+impl Message {
+    /// Whether it is meant for one who has a place.
+    pub(super) fn presumes_a_place(&self) -> bool {
+        match self {
+            Self::Hello(_)
+            | Self::Summary { .. }
+            | Self::Lineage { .. }
+            | Self::Promote(_)
+            | Self::Meet { .. }
+            | Self::Ask { .. }
+            | Self::Ping(_)
+            | Self::Elect { .. } => true,
+            Self::Join(_)
+            | Self::Choose { .. }
+            | Self::Offer(_)
+            | Self::Records { .. }
+            | Self::Answer { .. }
+            | Self::Pong(_)
+            | Self::Vote { .. } => false,
+        }
+    }
+}
+
 impl crate::Message for Message {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         match self {
             Self::Join(walk) => {
-                visit(&mut walk.joiner);
+                Arc::make_mut(&mut walk.member).visit(visit);
+                walk.through.iter_mut().for_each(&mut *visit);
                 walk.hints.iter_mut().for_each(visit);
             }
             Self::Choose {

@@ -75,6 +75,8 @@ pub struct Polyring {
     lineage: Vec<Position>,
     /// The GUID of my parent position, derived from them; the center in the center ring.
     prefix: Guid,
+    /// Where I sat before, until I have a place again.
+    home: Option<Guid>,
     /// My own, derived from the prefix and my position's coordinate.
     guid: Guid,
     links: Links,
@@ -189,6 +191,7 @@ impl Overlay for Polyring {
             above: Ring::new(NOWHERE),
             lineage: Vec::new(),
             prefix: Guid::center(),
+            home: view.profile.home.clone(),
             guid: Guid::center(),
             links: Links::default(),
             table: Table::default(),
@@ -280,6 +283,7 @@ impl Overlay for Polyring {
             phase: _,
             incarnation: _,
             prefix: _,
+            home: _,
             guid: _,
             order: _,
             counting: _,
@@ -346,6 +350,10 @@ impl Polyring {
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
         self.hear(cx, from);
+        if self.phase == Phase::Joining && message.presumes_a_place() {
+            self.tell_placeless(cx, from);
+            return;
+        }
         match message {
             Message::Join(walk) => self.on_join(cx, walk),
             Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),

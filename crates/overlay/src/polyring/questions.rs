@@ -196,19 +196,32 @@ impl Polyring {
         };
         match owner(home, key, choice) {
             None => Hop::Nobody,
-            Some(cell) if cell.position == self.table.mine => Hop::Arrived,
-            Some(cell) => pick(home.members(cell), None, flow).map_or(Hop::Cut, Hop::To),
+            Some(cell) => match self.first(home.members(cell)) {
+                Some(peer) if peer == view.me => Hop::Arrived,
+                known => known.map_or(Hop::Cut, Hop::To),
+            },
         }
+    }
+
+    /// Of a cluster one member holds what is kept there, the longest granted that is there; the others
+    /// have copies.
+    fn first(&self, members: &[Link]) -> Option<Peer> {
+        let me = self.me();
+        let mut there = members
+            .iter()
+            .filter(|link| link.is_up || Some(link.peer) == me);
+        there.next().map(|link| link.peer)
     }
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
         let own = &self.table.own;
+        let mates = self
+            .co_members()
+            .filter(|link| link.is_up && Some(link.peer) != self.me());
+        let mates = mates.map(|link| link.peer);
         let others = rank(own, key).filter(|cell| cell.position != self.table.mine);
-        found.extend(
-            others
-                .filter_map(|cell| pick(own.members(cell), None, key.head()))
-                .take(n),
-        );
+        let others = others.filter_map(|cell| self.first(own.members(cell)));
+        found.extend(mates.chain(others).take(n));
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {

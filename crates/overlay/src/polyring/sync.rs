@@ -316,9 +316,6 @@ impl Polyring {
             cx.fault("more records than one message may carry");
             return;
         }
-        if self.ring(id).is_none() {
-            return;
-        }
         self.take(cx, from, id, members, positions);
         if !wanted.is_empty() && self.may_share(from) {
             wanted.truncate(MAX_RECORDS);
@@ -327,6 +324,15 @@ impl Polyring {
             if !members.is_empty() {
                 self.send_records(cx, from, id, members, positions);
             }
+        }
+    }
+
+    /// A peer said itself where it is: news where an older record of it is held.
+    pub(super) fn take_word(&mut self, cx: &mut Cx<'_>, member: &Arc<Member>) {
+        let rings = [&self.own, &self.below, &self.above];
+        let holds = rings.into_iter().find(|ring| ring.has(member.peer));
+        if let Some(id) = holds.map(|ring| ring.id) {
+            self.take(cx, member.peer, id, [member.clone()], []);
         }
     }
 

@@ -115,6 +115,7 @@ impl Swarm {
             label: label.into(),
             incarnation,
             is_private: false,
+            home: None,
         };
         let host = Faker::new(number);
         let view = View {

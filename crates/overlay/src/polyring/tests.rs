@@ -641,23 +641,24 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
     let positions = prop::collection::vec(position.clone(), 0..4);
     let lineage = prop::collection::vec(position.clone(), 0..60);
     let walk = (
-        0..30_u32,
+        member.clone(),
         any::<u64>(),
         any::<u8>(),
         any::<bool>(),
         any::<u8>(),
     )
-        .prop_map(|(joiner, nonce, level, is_inward, hops)| {
+        .prop_map(|(member, nonce, level, is_inward, hops)| {
             let heading = if is_inward {
                 Heading::Inward
             } else {
                 Heading::Outward
             };
             Walk {
-                joiner: Peer(joiner),
+                member,
+                through: (hops % 3 == 0).then_some(Peer(u32::from(level) % 30)),
+                home: (hops % 5 == 0).then(|| Guid::of(&[u32::from(level), u32::MAX])),
                 nonce,
                 label: "/eu//dk/".into(),
-                is_private: hops % 2 == 0,
                 level,
                 heading,
                 hops,

@@ -208,6 +208,7 @@ impl<O: Lab> Actor<O> {
             // Milliseconds, and larger in each life whatever the clock says.
             incarnation: now / 1_000 + u64::from(self.life),
             is_private: common.weather.is_private(self.me),
+            home: None,
         };
         Settings {
             config: Arc::clone(&common.config),
@@ -574,6 +575,11 @@ impl<O: Lab> Actor<O> {
     ) {
         match self.links.get(from) {
             Some(link) if link.state == State::Up => link.at = link.at.max(sink.now),
+            // It came over the connection before this dial, which replaces it at the other end, too.
+            Some(link) if link.state == State::Dialled => {
+                sink.tally.dropped += 1;
+                return;
+            }
             _ => return self.post(common, sink, from, What::Bye),
         }
         if let Some(rate) = common.download {

@@ -279,6 +279,7 @@ impl<'a> Builder<'a> {
             label: String::new(),
             incarnation: 1,
             is_private: false,
+            home: None,
         };
         Self {
             keys,
