@@ -2,8 +2,12 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use ringweave_ids::Time;
-use stateright::{Model, Property};
+use ringweave_ids::{Peer, Time};
+use ringweave_overlay::{
+    Overlay as _,
+    polyring::{Member, PositionId, Proof},
+};
+use stateright::{Model, Path, Property};
 
 use crate::{
     whole::{Verdict, judge},
@@ -13,6 +17,20 @@ use crate::{
 /// How long a network is given to heal once nothing goes wrong any more: longer than the records of
 /// the gone are remembered.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+// What must hold.
+pub(crate) const DOUBLED: &str = "at rest no two clusters hold one GUID";
+pub(crate) const LOST: &str = "nobody is lost for ever";
+pub(crate) const UNTRUE: &str = "at rest rosters are true and alike";
+const RESTLESS: &str = "messages end";
+const FORGED: &str = "who is honest forges nothing";
+
+// What happens somewhere.
+pub(crate) const TAKEN_OVER: &str = "a position is taken over";
+pub(crate) const RELABELLED: &str = "a position has a new coordinate";
+pub(crate) const ACCUSED: &str = "a living peer is taken for dead";
+pub(crate) const SEATED: &str = "a position has two members";
+pub(crate) const MERGED: &str = "one center has all peers that are in any";
 
 /// An exploration.
 pub(crate) struct Protocol {
@@ -26,8 +44,6 @@ pub(crate) struct Protocol {
     pub(crate) verdicts: Mutex<HashMap<u64, Verdict>>,
     /// The first world that ended so: the nearest to the start.
     pub(crate) first: Mutex<HashMap<Verdict, u64>>,
-    /// What happened somewhere, that is expected to.
-    pub(crate) sights: Vec<Property<Self>>,
 }
 
 /// One step of a world.
@@ -60,7 +76,6 @@ impl Protocol {
             start,
             verdicts: Mutex::default(),
             first: Mutex::default(),
-            sights: Vec::new(),
         }
     }
 
@@ -100,6 +115,27 @@ impl Protocol {
         *first.entry(wrong).or_insert(key) != key
     }
 
+    /// The way to a world that must not be, step by step, and how it ends.
+    pub(crate) fn story(&self, path: Path<World, Step>) -> String {
+        let mut story = String::new();
+        let mut last = self.start.clone();
+        for (world, step) in path.into_vec() {
+            if let Some(step) = step {
+                let what = match step {
+                    Step::Deliver(from, to) => world.next_word(from, to),
+                    Step::Tick => world.next_alarm_word(),
+                    _ => String::new(),
+                };
+                story += &format!("  {} {step:?} {what}\n", world.now);
+            }
+            last = world;
+        }
+        story += &format!("{last:?}");
+        last.mend();
+        last.run(&self.setup, self.horizon + PATIENCE);
+        story + &format!("in the end {last:?} {:?}", last.forged)
+    }
+
     /// Any group of less than half, and with an even count half of them.
     fn masks(&self) -> impl Iterator<Item = u32> {
         let count = self.setup.count as u32;
@@ -125,11 +161,11 @@ impl Model for Protocol {
         if is_due && (world.is_quiet() || left.delays > 0) {
             steps.push(Step::Tick);
         }
-        if !world.cut.is_empty() {
-            steps.push(Step::Mend);
-        }
         if world.now > self.faults_until {
             return;
+        }
+        if !world.cut.is_empty() {
+            steps.push(Step::Mend);
         }
         let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
         for (a, b) in pairs {
@@ -143,9 +179,14 @@ impl Model for Protocol {
         if left.splits > 0 && world.cut.is_empty() {
             steps.extend(self.masks().map(Step::Split));
         }
-        let is_one_left = world.living().count() < 2;
+        let placed = |peer: usize| {
+            world
+                .living()
+                .any(|(it, node)| it != peer && node.machine.address().is_some())
+        };
         for peer in 0..count {
-            if left.crashes > 0 && world.is_there(peer) && !is_one_left {
+            // With the last that has a place the network would be gone.
+            if left.crashes > 0 && world.is_there(peer) && placed(peer) {
                 steps.push(Step::Crash(peer));
             }
             if left.entries > 0 && !world.is_there(peer) {
@@ -192,24 +233,50 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut properties = vec![
-            Property::<Self>::always("at rest no two clusters hold one GUID", |model, world| {
-                model.never(world, Verdict::Doubled)
-            }),
-            Property::<Self>::always("nobody is lost for ever", |model, world| {
-                model.never(world, Verdict::Lost)
-            }),
-            Property::<Self>::always("at rest rosters are true and alike", |model, world| {
-                model.never(world, Verdict::Untrue)
-            }),
-            Property::<Self>::always("messages end", |model, world| {
+        vec![
+            Property::<Self>::always(DOUBLED, |model, world| model.never(world, Verdict::Doubled)),
+            Property::<Self>::always(LOST, |model, world| model.never(world, Verdict::Lost)),
+            Property::<Self>::always(UNTRUE, |model, world| model.never(world, Verdict::Untrue)),
+            Property::<Self>::always(RESTLESS, |model, world| {
                 model.never(world, Verdict::Restless)
             }),
-            Property::<Self>::always("who is honest forges nothing", |_, world| {
-                world.forged.is_none()
+            Property::<Self>::always(FORGED, |_, world| world.forged.is_none()),
+            Property::<Self>::sometimes(TAKEN_OVER, |_, world| {
+                has_record(world, |record| matches!(record.proof, Proof::Takeover(_)))
             }),
-        ];
-        properties.extend(self.sights.iter().cloned());
-        properties
+            Property::<Self>::sometimes(RELABELLED, |_, world| {
+                let rings = world.living().flat_map(|(_, node)| node.machine.rings());
+                rings
+                    .into_iter()
+                    .any(|ring| ring.positions().any(|it| it.label().is_some()))
+            }),
+            Property::<Self>::sometimes(ACCUSED, |_, world| {
+                let lives = |peer: Peer| world.is_there(peer.0 as usize);
+                has_record(world, |it| it.accusation.is_some() && lives(it.peer))
+            }),
+            Property::<Self>::sometimes(SEATED, |_, world| {
+                let mut rings = world.living().map(|(_, node)| node.machine.rings()[0]);
+                rings.any(|ring| {
+                    ring.staffed()
+                        .any(|it| ring.members_of(it.id()).count() > 1)
+                })
+            }),
+            Property::<Self>::sometimes(MERGED, is_merged),
+        ]
     }
+}
+
+fn has_record(world: &World, is_it: impl Fn(&Member) -> bool) -> bool {
+    let mut rings = world.living().flat_map(|(_, node)| node.machine.rings());
+    rings.any(|ring| ring.records().any(|record| is_it(record)))
+}
+
+/// Whether all whose ring is the center have it alike, which were of two networks at the start.
+fn is_merged(_: &Protocol, world: &World) -> bool {
+    let nodes = world.living().map(|(_, node)| node.machine.rings()[0]);
+    let centers: Vec<_> = nodes.filter(|ring| ring.id == PositionId::CENTER).collect();
+    centers.len() > 1
+        && centers
+            .iter()
+            .all(|ring| ring.living().count() == centers.len())
 }

@@ -39,26 +39,30 @@ pub(crate) fn judge(world: &World, setup: &Setup) -> Verdict {
     }
 }
 
-/// Whether somebody's roster gives a coordinate to two positions that are held, or two peers of
-/// different positions sit at the same coordinates.
+/// Whether somebody's roster gives a coordinate to two positions that are held, or two peers sit at the
+/// same coordinates that are not members of one cluster in each other's eyes.
 fn is_doubled(world: &World) -> bool {
-    let mut places: BTreeMap<Vec<u32>, PositionId> = BTreeMap::new();
+    let mut rings = world.living().flat_map(|(_, node)| node.machine.rings());
+    let is_doubled_in = |ring: &Ring| {
+        let mut coordinates = BTreeSet::new();
+        !ring.staffed().all(|it| coordinates.insert(it.coordinate()))
+    };
+    let mut clusters: BTreeMap<Vec<u32>, BTreeSet<(PositionId, Vec<u32>)>> = BTreeMap::new();
     for (_, node) in world.living() {
-        for ring in node.machine.rings() {
-            let mut coordinates = BTreeSet::new();
-            if !ring.staffed().all(|it| coordinates.insert(it.coordinate())) {
-                return true;
-            }
-        }
-        let (Some(guid), Some(position)) = (node.machine.address(), position(node)) else {
-            continue;
-        };
-        let steps = guid.steps().iter().map(|step| step.coordinate).collect();
-        if *places.entry(steps).or_insert(position) != position {
-            return true;
+        if let Some(guid) = node.machine.address() {
+            let steps = guid.steps().iter().map(|step| step.coordinate).collect();
+            clusters.entry(steps).or_default().insert(cluster(node));
         }
     }
-    false
+    rings.any(is_doubled_in) || clusters.values().any(|clusters| clusters.len() > 1)
+}
+
+/// The position that a placed peer holds, and who holds it in its eyes.
+fn cluster(node: &Node) -> (PositionId, Vec<u32>) {
+    // The ring below a position has its id.
+    let [own, below, _] = node.machine.rings();
+    let members = own.members_of(below.id).map(|record| record.peer.0);
+    (below.id, members.collect())
 }
 
 /// Whether everybody has a place and reaches everybody over connections that stand.
@@ -90,8 +94,12 @@ fn is_connected(world: &World, setup: &Setup) -> bool {
         }
         None
     };
-    let pairs = living.iter().flat_map(|a| living.iter().map(move |b| (*a, *b)));
-    pairs.into_iter().all(|(from, to)| reaches(from, to).is_some())
+    let pairs = living
+        .iter()
+        .flat_map(|a| living.iter().map(move |b| (*a, *b)));
+    pairs
+        .into_iter()
+        .all(|(from, to)| reaches(from, to).is_some())
 }
 
 /// Whether each peer's three rosters tell of exactly those who live there, and all alike.
@@ -112,10 +120,4 @@ fn is_true(world: &World) -> bool {
         }
     }
     true
-}
-
-/// The position that a placed peer holds: the ring below it has its id.
-fn position(node: &Node) -> Option<PositionId> {
-    node.machine.address()?;
-    Some(node.machine.rings()[1].id)
 }

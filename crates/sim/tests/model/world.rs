@@ -176,10 +176,9 @@ impl World {
         self.feed(setup, peer, Input::Join(contacts));
     }
 
-    /// A peer that has a place hears of others.
-    pub(crate) fn greet(&mut self, setup: &Setup, peer: usize, contacts: &[usize]) {
-        let contacts = contacts.iter().map(|contact| handle(*contact)).collect();
-        self.feed(setup, peer, Input::Join(contacts));
+    /// A peer that has a place hears of another.
+    pub(crate) fn greet(&mut self, setup: &Setup, peer: usize, other: usize) {
+        self.feed(setup, peer, Input::Join(vec![handle(other)]));
     }
 
     pub(crate) fn is_there(&self, peer: usize) -> bool {
@@ -435,7 +434,9 @@ impl World {
     /// Whose timer runs out next, and which.
     pub(crate) fn next_alarm_word(&self) -> String {
         let alarm = self.alarms.first();
-        alarm.map_or_else(String::new, |alarm| format!("{} {:?}", alarm.peer, alarm.what))
+        alarm.map_or_else(String::new, |alarm| {
+            format!("{} {:?}", alarm.peer, alarm.what)
+        })
     }
 }
 
@@ -492,7 +493,11 @@ impl fmt::Debug for World {
         writeln!(f, "at {} {:?}", self.now, self.left)?;
         for (peer, node) in self.living() {
             let [own, below, above] = node.machine.rings();
-            write!(f, "  {peer}: {:?}", node.machine.address().map(ToString::to_string))?;
+            write!(
+                f,
+                "  {peer}: {:?}",
+                node.machine.address().map(ToString::to_string)
+            )?;
             for (name, ring) in [("own", own), ("below", below), ("above", above)] {
                 write!(f, " {name} {:x}:", ring.id.0 & 0xffff)?;
                 for record in ring.records() {
