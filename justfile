@@ -19,6 +19,10 @@ test:
 chaos PEERS="30" SECONDS="300" SEED="1":
     CHAOS_PEERS={{PEERS}} CHAOS_SECONDS={{SECONDS}} CHAOS_SEED={{SEED}} cargo test --release -p ringweave --test chaos -- --nocapture
 
+# Every order of events for three peers, and five within bounds: a quarter of an hour.
+model:
+    MODEL_SIZE=full cargo test --release -p ringweave-sim --test model -- --nocapture --test-threads 1
+
 # The micro-benchmarks of docs/benchmarks.md; those beside other crates are in bench/.
 bench *ARGS:
     cargo bench --workspace {{ARGS}}

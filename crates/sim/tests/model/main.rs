@@ -27,12 +27,12 @@ use std::{
 use stateright::{Checker, Expectation, HasDiscoveries, Model as _, UniformChooser};
 
 use crate::{
-    cases::{CANARIES, Case, FIVE, NOT_YET, THREE},
+    cases::{ANYTHING, CANARIES, Case, FIVE, NOT_YET, THREE},
     protocol::{Protocol, Step},
 };
 
 /// Steps of random walks, and of those among other tests.
-const WALKED: usize = 1_000_000;
+const WALKED: usize = 100_000;
 const WALKED_SMALL: usize = 10_000;
 
 fn is_full() -> bool {
@@ -53,16 +53,15 @@ fn asked(cases: &'static [Case]) -> impl Iterator<Item = &'static Case> {
 fn findings(
     case: &Case,
     checker: &impl Checker<Protocol>,
+    extent: &str,
     took: Duration,
 ) -> BTreeMap<&'static str, String> {
     let (states, steps) = (checker.unique_state_count(), checker.state_count());
     let depth = checker.max_depth();
-    let is_bounded = steps >= case.bound;
+    let took = took.as_secs_f64();
     println!(
-        "{}: {} {states} states, {steps} steps, {depth} deep, {:.1} s",
-        case.name,
-        if is_bounded { "the first" } else { "all" },
-        took.as_secs_f64(),
+        "{}: {extent} {states} states, {steps} steps, {depth} deep, {took:.1} s",
+        case.name
     );
     let model = checker.model();
     let trace = |(name, path): (&'static str, stateright::Path<_, Step>)| {
@@ -88,7 +87,11 @@ fn explore(case: &Case) -> BTreeMap<&'static str, String> {
         false => HasDiscoveries::All,
     };
     let checker = checker.finish_when(stop).spawn_bfs().join();
-    findings(case, &checker, began.elapsed())
+    let extent = match checker.state_count() >= case.bound || case.is_wrong {
+        true => "the first",
+        false => "all",
+    };
+    findings(case, &checker, extent, began.elapsed())
 }
 
 /// Walks through a case at random.
@@ -96,7 +99,7 @@ fn wander(case: &Case, steps: usize) -> BTreeMap<&'static str, String> {
     let began = Instant::now();
     let checker = case.protocol().checker().target_state_count(steps);
     let checker = checker.spawn_simulation(1, UniformChooser).join();
-    findings(case, &checker, began.elapsed())
+    findings(case, &checker, "at random", began.elapsed())
 }
 
 /// Nothing that must not be was found, and all that was to be seen was.
@@ -129,12 +132,15 @@ fn five_peers_end_whole_as_far_as_one_looks() {
 }
 
 #[test]
-fn five_peers_end_whole_on_random_ways() {
+fn random_ways_end_whole() {
     let steps = if is_full() { WALKED } else { WALKED_SMALL };
-    for case in asked(FIVE) {
+    for case in asked(FIVE).chain(asked(ANYTHING)) {
         let mut found = wander(case, steps);
         found.retain(|_, story| !story.is_empty());
-        assert_eq!(found, BTreeMap::new(), "{}", case.name);
+        for (name, story) in &found {
+            println!("{}: {name}\n{story}", case.name);
+        }
+        assert!(found.is_empty(), "{}", case.name);
     }
 }
 
@@ -155,7 +161,10 @@ fn without_a_rule_the_model_finds_what_the_rule_is_for() {
 /// What is wrong today. What is found no more must not be listed.
 #[test]
 fn what_is_known_to_be_wrong_is_found() {
-    for (case, wrong, why) in NOT_YET {
+    for (case, wrong, why) in NOT_YET
+        .iter()
+        .filter(|(case, ..)| is_full() || case.is_small)
+    {
         let found = explore(case);
         let story = found.get(wrong);
         assert!(

@@ -208,20 +208,20 @@ impl Model for Protocol {
             }
             Step::Break(a, b) => {
                 left.breaks -= 1;
-                world.break_link(a, b);
+                world.break_link(&self.setup, a, b);
             }
             Step::Cut(a, b) => {
                 left.cuts -= 1;
-                world.cut(a, b);
+                world.cut(&self.setup, a, b);
             }
             Step::Split(mask) => {
                 left.splits -= 1;
-                world.split(mask);
+                world.split(&self.setup, mask);
             }
             Step::Mend => world.mend(),
             Step::Crash(peer) => {
                 left.crashes -= 1;
-                world.crash(peer);
+                world.crash(&self.setup, peer);
             }
             Step::Enter(peer) => {
                 left.entries -= 1;

@@ -19,6 +19,9 @@ use crate::host::{ModelHost, fingerprint};
 /// How long a dial takes to fail.
 const UNREACHABLE: Duration = Duration::from_secs(1);
 
+/// How long a connection stands that neither side holds, after the last message.
+const IDLE: Duration = Duration::from_secs(15);
+
 /// What is counted as nonsense and is none: who asks may have moved since, and a label may come before
 /// its keeper is known.
 const LATE: [&str; 2] = [
@@ -32,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// How many peers there are, 2 to 5.
     pub(crate) count: usize,
+    /// Whether applications hold every connection: none is closed for being idle.
+    pub(crate) is_kept: bool,
     /// Of all that is drawn: a draw is a function of it, of the peer and of the moment.
     pub(crate) seed: u64,
 }
@@ -47,12 +52,16 @@ pub(crate) struct World {
     links: Pairs,
     /// The connections that a peer takes for standing: one that broke, until it hears so.
     seen: Pairs,
+    /// The connections that a peer asked its host to hold.
+    held: Pairs,
     /// The pairs that cannot connect.
     pub(crate) cut: Pairs,
     /// By moment, then by peer.
     alarms: Vec<Alarm>,
     /// What may still go wrong.
     pub(crate) left: Budget,
+    /// How often a peer entered: each life has a larger incarnation than all before.
+    lives: u64,
     /// Something that somebody received and took for forged.
     pub(crate) forged: Option<&'static str>,
 }
@@ -110,6 +119,7 @@ struct Alarm {
 enum Due {
     Timer(Timer),
     Unreachable(usize),
+    Idle(usize),
 }
 
 impl Pairs {
@@ -147,17 +157,20 @@ impl World {
             ways: vec![Vec::new(); setup.count * setup.count],
             links: Pairs::default(),
             seen: Pairs::default(),
+            held: Pairs::default(),
             cut: Pairs::default(),
             alarms: Vec::new(),
             left: Budget::default(),
+            lives: 0,
             forged: None,
         }
     }
 
     /// Starts a peer that joins through `contacts`; with none it founds a network.
     pub(crate) fn enter(&mut self, setup: &Setup, peer: usize, contacts: &[usize]) {
+        self.lives += 1;
         let profile = Profile {
-            incarnation: 1_000 + self.now.as_micros() / 1_000,
+            incarnation: self.lives * 1_000_000,
             ..Profile::default()
         };
         let host = ModelHost(handle(peer));
@@ -239,6 +252,10 @@ impl World {
                 Due::Timer(timer) => Input::Timer(timer),
                 Due::Unreachable(to) if self.links.has(peer, to) => continue,
                 Due::Unreachable(to) => Input::Down(handle(to), Loss::Unreachable),
+                Due::Idle(other) => {
+                    self.break_link(setup, peer, other);
+                    return;
+                }
             };
             if self.feed(setup, peer, input) {
                 return;
@@ -247,8 +264,9 @@ impl World {
     }
 
     /// A connection breaks; both sides hear of it in their turn.
-    pub(crate) fn break_link(&mut self, a: usize, b: usize) {
+    pub(crate) fn break_link(&mut self, setup: &Setup, a: usize, b: usize) {
         self.links.set_both(a, b, false);
+        self.watch(setup, a, b);
         for (from, to) in [(a, b), (b, a)] {
             let way = self.way(from, to);
             self.ways[way].clear();
@@ -259,19 +277,19 @@ impl World {
     }
 
     /// Two peers cannot connect any more.
-    pub(crate) fn cut(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut(&mut self, setup: &Setup, a: usize, b: usize) {
         self.cut.set_both(a, b, true);
         if self.links.has(a, b) {
-            self.break_link(a, b);
+            self.break_link(setup, a, b);
         }
     }
 
     /// Those in the mask and all others cannot connect any more.
-    pub(crate) fn split(&mut self, mask: u32) {
+    pub(crate) fn split(&mut self, setup: &Setup, mask: u32) {
         let count = self.nodes.len();
         for (a, b) in (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))) {
             if (mask >> a & 1) != (mask >> b & 1) {
-                self.cut(a, b);
+                self.cut(setup, a, b);
             }
         }
     }
@@ -282,13 +300,15 @@ impl World {
     }
 
     /// A peer vanishes; those that are connected to it hear so in their turn.
-    pub(crate) fn crash(&mut self, peer: usize) {
+    pub(crate) fn crash(&mut self, setup: &Setup, peer: usize) {
         self.nodes[peer] = None;
         self.alarms.retain(|alarm| alarm.peer != peer);
         for other in (0..self.nodes.len()).filter(|other| *other != peer) {
             self.seen.set(peer, other, false);
             let is_known = self.links.has(peer, other) || self.seen.has(other, peer);
             self.links.set_both(peer, other, false);
+            self.held.set(peer, other, false);
+            self.watch(setup, peer, other);
             for (from, to) in [(peer, other), (other, peer)] {
                 let way = self.way(from, to);
                 self.ways[way].clear();
@@ -362,25 +382,34 @@ impl World {
         }));
         let is_change = fingerprint != before || !out.is_empty();
         for output in out {
-            self.carry_out(peer, output);
+            self.carry_out(setup, peer, output);
         }
         is_change
     }
 
-    fn carry_out(&mut self, peer: usize, output: Output<Polyring>) {
+    fn carry_out(&mut self, setup: &Setup, peer: usize, output: Output<Polyring>) {
         match output {
             Output::Send(to, message) => {
                 let to = to.0 as usize;
                 self.dial(peer, to);
                 if self.links.has(peer, to) {
                     self.send(peer, to, What::Message(message));
+                    self.watch(setup, peer, to);
                 }
             }
-            Output::Open(to) => self.dial(peer, to.0 as usize),
+            Output::Open(to) => {
+                let to = to.0 as usize;
+                self.held.set(peer, to, true);
+                self.dial(peer, to);
+                self.watch(setup, peer, to);
+            }
+            Output::Close(to) => {
+                self.held.set(peer, to.0 as usize, false);
+                self.watch(setup, peer, to.0 as usize);
+            }
             Output::Timer(span, timer) => self.arm(span, peer, Due::Timer(timer)),
             Output::Event(Event::Fault(kind)) if !LATE.contains(&kind) => self.forged = Some(kind),
-            // Who holds a connection that nobody needs costs nothing here.
-            Output::Close(_) | Output::Event(_) => {}
+            Output::Event(_) => {}
         }
     }
 
@@ -400,6 +429,18 @@ impl World {
         };
         if !self.alarms.iter().any(is_dialling) {
             self.arm(UNREACHABLE, from, Due::Unreachable(to));
+        }
+    }
+
+    /// A connection was used, held, let go or lost: when it will have been idle for too long.
+    fn watch(&mut self, setup: &Setup, a: usize, b: usize) {
+        let (a, b) = (a.min(b), a.max(b));
+        let is_of_pair =
+            |alarm: &Alarm| alarm.peer == a && matches!(alarm.what, Due::Idle(it) if it == b);
+        self.alarms.retain(|alarm| !is_of_pair(alarm));
+        let is_held = setup.is_kept || self.held.has(a, b) || self.held.has(b, a);
+        if self.links.has(a, b) && !is_held {
+            self.arm(IDLE, a, Due::Idle(b));
         }
     }
 
@@ -468,7 +509,8 @@ fn word(what: &What) -> String {
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.now, self.links, self.seen, self.cut, self.left).hash(state);
+        (self.now, self.links, self.seen, self.held).hash(state);
+        (self.cut, self.left, self.lives).hash(state);
         for node in &self.nodes {
             node.as_ref().map(|node| node.fingerprint).hash(state);
         }
