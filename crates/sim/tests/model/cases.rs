@@ -411,6 +411,7 @@ pub(crate) const CANARIES: &[(Case, &str)] = &[
     (
         Case {
             name: "without-takeover",
+            peers: 5,
             without: Some(Rule::Takeover),
             left: Budget { crashes: 1, ..NONE },
             is_wrong: true,
@@ -482,7 +483,7 @@ pub(crate) const NOT_YET: &[(Case, &str, &str)] = &[
             ..CASE
         },
         LOST,
-        "who is connected is not greeted, though it was taken for dead: an application may hold the connection",
+        "who is connected is not greeted, though taken for dead: an application may hold the connection",
     ),
 ];
 
