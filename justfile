@@ -23,6 +23,10 @@ chaos PEERS="30" SECONDS="300" SEED="1":
 healing SEEDS="1-20" ONLY="":
     HEALING_SEEDS={{SEEDS}} HEALING_ONLY={{ONLY}} cargo test --release -p ringweave-sim --test healing -- --nocapture
 
+# Every order of events for three peers, and five within bounds: a quarter of an hour.
+model:
+    MODEL_SIZE=full cargo test --release -p ringweave-sim --test model -- --nocapture --test-threads 1
+
 # The micro-benchmarks of docs/benchmarks.md; those beside other crates are in bench/.
 bench *ARGS:
     cargo bench --workspace {{ARGS}}

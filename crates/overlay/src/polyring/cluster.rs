@@ -22,7 +22,7 @@ const SPLIT_PATIENCE: Duration = Duration::from_secs(300);
 const TAKEN: Duration = Duration::from_secs(4);
 
 /// What the leader of a position knows of its cluster's strength.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Staffing {
     /// Since when it has been too thin.
     thin_since: Option<Time>,

@@ -33,7 +33,7 @@ const MAX_RESERVED: usize = 4_096;
 const EXPECTED: Duration = Duration::from_secs(8);
 
 /// The places this peer has reserved for newcomers, and those it could not place yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Grants {
     reserved: Vec<Reserved>,
     /// Searches that came while all places were granted and none was taken yet.
@@ -44,7 +44,7 @@ pub(super) struct Grants {
 
 /// A branch is taken to be as large as it should be by now, until its census says so: whether a
 /// count was made before or after a newcomer came makes no difference then.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Descent {
     position: PositionId,
     /// Peers at and below it, once the newcomers are there.
@@ -53,7 +53,7 @@ struct Descent {
     sent: Time,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reserved {
     grant: Arc<Grant>,
     until: Time,

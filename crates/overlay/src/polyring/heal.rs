@@ -40,7 +40,7 @@ const SPLIT_MEMORY: Duration = Duration::from_secs(300);
 const MAX_WITNESSED: usize = 256;
 
 /// Suspects, questions about them, and the election for the parent position.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Healing {
     suspects: Vec<Suspect>,
     witnessed: Vec<Witnessed>,
@@ -61,7 +61,7 @@ struct Losses {
     split: Option<Time>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Suspect {
     peer: Peer,
     incarnation: u64,
@@ -74,7 +74,7 @@ struct Suspect {
     is_again: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Witnessed {
     number: u64,
     asker: Peer,

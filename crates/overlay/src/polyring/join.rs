@@ -35,14 +35,14 @@ const GREETED: usize = 4;
 pub(super) const CANDIDATES: usize = 16;
 
 /// A newcomer's search for a place.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
     search: Option<Box<Search>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Search {
     nonce: u64,
     /// My own record: I have no place.
@@ -96,6 +96,7 @@ impl Polyring {
                 .take(GREETED)
                 .filter(|peer| *peer != me)
             {
+                self.look_for(cx, peer);
                 self.greet(cx, peer);
             }
             return;

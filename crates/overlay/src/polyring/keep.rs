@@ -15,7 +15,7 @@ use super::{
 const CENSUS: Duration = Duration::from_secs(3);
 
 /// When the branch was last counted, and whether it will be again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Counting {
     counted: Option<Time>,
     is_armed: bool,

@@ -4,7 +4,7 @@ use ringweave_ids::Peer;
 use smallvec::SmallVec;
 
 /// Connections by handle, in one small sorted array.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Links(Vec<Link>);
 
 /// A peer to which a connection stands, is held, or should be.

@@ -51,7 +51,7 @@ const FOUNDED: Duration = Duration::from_secs(120);
 const MEETING: Duration = Duration::from_secs(60);
 
 /// Peers beyond the neighbours.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     /// The center's longest granted, as the parent told.
     center: SmallVec<[Peer; CENTER]>,
@@ -240,6 +240,12 @@ impl Polyring {
         self.arm_probe(cx);
     }
 
+    /// Somebody named a peer: it is greeted now and then until it answers.
+    pub(super) fn look_for(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        self.memory.lose(cx, peer, false);
+        self.arm_probe(cx);
+    }
+
     pub(super) fn arm_probe(&mut self, cx: &mut Cx<'_>) {
         let has_lost = !(self.memory.lost.is_empty() && self.memory.split.is_empty());
         let is_alarmed = self.is_alarmed(cx.now);
@@ -318,7 +324,8 @@ impl Polyring {
             }
         }
         for peer in greeted {
-            if peer != cx.me() && !self.is_up(peer) {
+            // A connection that stands for another reason says nothing of who is lost here.
+            if peer != cx.me() && !(self.is_up(peer) && self.is_neighbour(peer)) {
                 self.greet(cx, peer);
             }
         }

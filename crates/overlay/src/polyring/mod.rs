@@ -59,7 +59,7 @@ use self::{
 use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
 /// One peer of a polyring.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Polyring {
     phase: Phase,
     /// My own record, once I have a place.

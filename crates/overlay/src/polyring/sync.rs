@@ -45,7 +45,7 @@ const MAX_REPAIRS: usize = 256;
 const MORE_REPAIRS: usize = 3;
 
 /// Repairs under way, and the paces of what is said unasked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Repairs {
     waiting: Vec<Repair>,
     /// Who lives in which ring, by hearsay, and was not told on yet.
@@ -58,7 +58,7 @@ pub(super) struct Repairs {
 }
 
 /// A roster that differs from a neighbour's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Repair {
     with: Peer,
     ring: PositionId,

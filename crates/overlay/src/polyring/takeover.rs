@@ -31,7 +31,7 @@ const COUNT: Duration = Duration::from_millis(700);
 const ALONE: Duration = Duration::from_secs(15);
 
 /// An election for the parent position, as this peer sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Election {
     /// Since when I hear no parent; nothing while I still do.
     since: Option<Time>,
