@@ -190,6 +190,8 @@ impl Polyring {
     fn suspect(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         self.links.hold(peer);
         cx.out.push(Output::Open(peer));
+        // The connection may stand, and only have been silent.
+        cx.send(peer, Message::Ping(0));
         let mut suspects = self.heal.suspects.iter();
         let known = suspects.find(|suspect| suspect.peer == peer);
         let redial = known.and_then(|known| known.redial);
@@ -222,6 +224,7 @@ impl Polyring {
         }
         cx.random.shuffle(&mut witnesses, WITNESSES);
         witnesses.truncate(WITNESSES);
+        let redial = redial.filter(|_| !witnesses.is_empty());
         for witness in &witnesses {
             let suspect = peer;
             cx.send(
@@ -244,19 +247,23 @@ impl Polyring {
         cx.after(VERDICT, Timer::Suspicion(peer));
     }
 
-    /// Nobody said that it hears the peer. Who was heard by others until now, or of whom nobody said
-    /// anything, is asked about once more, of those, too, who are no neighbours of mine.
+    /// Nobody said that it hears the peer. Who was heard by others until now, or of whom no two said
+    /// that they lost it, is asked about once more, of those, too, who are no neighbours of mine.
     fn judge(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let mut suspects = self.heal.suspects.iter();
         let Some(suspect) = suspects.find(|suspect| suspect.peer == peer) else {
             return;
         };
-        let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
+        let is_clear = suspect.redial.is_none() && suspect.votes.len() >= MAX_ACCUSERS;
+        let has_said = |peer: &Peer| suspect.votes.iter().any(|(voter, _)| voter == peer);
         if !is_clear && !suspect.is_again {
             let mut witnesses = self.common_neighbours(peer, cx.me(), false);
             if self.above.lives(peer) && self.links.is_cut_off() {
                 let others = self.living_peers(&self.above, cx.me());
                 witnesses.extend(others.into_iter().filter(|other| *other != peer));
+            }
+            if suspect.redial.is_none() {
+                witnesses.retain(|witness| !has_said(witness));
             }
             if !witnesses.is_empty() && cx.config().without != Some(Rule::Suspicion) {
                 return self.ask(cx, peer, witnesses, None, true);
@@ -473,6 +480,8 @@ impl Polyring {
                     .redial
                     .map_or(Duration::from_secs(1), |last| (last * 2).min(REDIAL_LAST));
                 suspect.asked.clear();
+                suspect.votes.clear();
+                suspect.is_again = false;
                 suspect.redial = Some(wait);
                 cx.after(wait, Timer::Redial(peer));
             }
@@ -521,6 +530,11 @@ impl Polyring {
             return;
         };
         let suspect = self.heal.suspects.swap_remove(at);
+        let record = self.living_anywhere(peer);
+        if record.is_some_and(|record| record.incarnation != suspect.incarnation) {
+            // Somebody has heard it since: what it says of itself is newer than the question.
+            return self.suspect(cx, peer);
+        }
         let words = accusation_words(cx.host(), &cx.id(peer), suspect.incarnation);
         let mut by = vec![(cx.me(), cx.host().sign(&words))];
         by.extend(suspect.votes.into_iter().take(MAX_ACCUSERS - 1));

@@ -39,7 +39,7 @@ const PROBE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_sec
 
 /// Between two greetings while much is lost, and how many are greeted at a time then.
 const ALARM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
-const ALARMED: usize = 4;
+const ALARMED: usize = 8;
 
 /// The center is told of strangers at most this often.
 const MEET: Duration = Duration::from_secs(1);

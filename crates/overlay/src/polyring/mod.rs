@@ -351,7 +351,10 @@ impl Polyring {
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {
         self.hear(cx, from);
         if self.phase == Phase::Joining {
-            self.join.meet(from);
+            // A search comes from one without a place, or for one.
+            if !matches!(message, Message::Join(_)) {
+                self.join.meet(from);
+            }
             if message.presumes_a_place() {
                 self.tell_placeless(cx, from);
                 return;

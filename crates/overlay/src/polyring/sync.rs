@@ -586,6 +586,8 @@ impl Polyring {
         for peer in missing {
             self.links.hold(peer);
             cx.out.push(crate::Output::Open(peer));
+            // Where the connection stands already, no `Up` will follow.
+            cx.send(peer, Message::Ping(0));
         }
     }
 

@@ -11,6 +11,8 @@ use crate::Terrain;
 const FIRST_TIMEOUT: u64 = 999_000;
 /// What a probe time-out adds to a round trip: a receiver's delay of acknowledgement (RFC 9002).
 const ACK_DELAY: u64 = 25_000;
+/// A quiet link says something this often, as `net` does.
+const BEAT: u64 = 1_000_000;
 /// Losses of one packet in a row that are counted; beyond, the connection would be given up.
 const MOST_LOSSES: u32 = 6;
 /// Bytes of payload in a packet.
@@ -205,9 +207,11 @@ impl Weather {
                     .take_while(|again| draw(*again) < loss)
                     .count() as u32;
                 if losses > 0 {
-                    // Each further time-out is twice the one before.
+                    // Each further time-out is twice the one before, but what is sent meanwhile, the next
+                    // beat of the link at the latest, tells of the loss as well (RFC 9002, 6.1 and 6.2).
                     let timeout = (round_trip * 3 / 2 + ACK_DELAY).min(FIRST_TIMEOUT);
-                    longest = longest.max(timeout * ((1 << losses) - 1));
+                    let wait = |again: u32| (timeout << again).min(BEAT + round_trip);
+                    longest = longest.max((0..losses).map(wait).sum());
                 }
             }
             delay += longest;
