@@ -309,6 +309,8 @@ fn name_of(file: &Path) -> &str {
 
 fn on_seeds(trial: Trial) -> impl Iterator<Item = Trial> {
     let few = env::var("HEALING_FEW").map_or(FEW, |last| 1..=last.parse().unwrap());
+    let few =
+        env::var("HEALING_ONE").map_or(few, |last| last.parse().unwrap()..=last.parse().unwrap());
     seeds().unwrap_or(few).map(move |seed| {
         let mut trial = trial.clone();
         trial.scenario.seed = seed;

@@ -175,12 +175,17 @@ impl Polyring {
         }
     }
 
+    /// Notes since when no neighbour is connected.
+    fn watch_neighbours(&mut self, now: Time) {
+        let has_neighbour = self.links.wanted().any(|link| link.is_up);
+        let since = self.heal.cut_off.unwrap_or(now);
+        self.heal.cut_off = (!has_neighbour).then_some(since);
+    }
+
     /// Notes that the connection stands, or no more.
     pub(super) fn relink(&mut self, now: Time, peer: Peer, is_up: bool) {
         if self.links.set_up(peer, is_up) {
-            let has_neighbour = self.links.wanted().any(|link| link.is_up);
-            let since = self.heal.cut_off.unwrap_or(now);
-            self.heal.cut_off = (!has_neighbour).then_some(since);
+            self.watch_neighbours(now);
             self.news.has_relinked = true;
             self.news.has_rerouted |= self.table.set_up(peer, is_up);
         }
@@ -254,16 +259,18 @@ impl Polyring {
         let Some(suspect) = suspects.find(|suspect| suspect.peer == peer) else {
             return;
         };
-        let is_clear = suspect.redial.is_none() && suspect.votes.len() >= MAX_ACCUSERS;
-        let has_said = |peer: &Peer| suspect.votes.iter().any(|(voter, _)| voter == peer);
-        if !is_clear && !suspect.is_again {
+        let (is_again, is_vouched) = (suspect.is_again, suspect.redial.is_some());
+        let said: SmallVec<[Peer; WITNESSES]> = suspect.votes.iter().map(|it| it.0).collect();
+        let is_clear = !is_vouched && said.len() >= MAX_ACCUSERS;
+        if !is_clear && !is_again {
             let mut witnesses = self.common_neighbours(peer, cx.me(), false);
-            if self.above.lives(peer) && self.links.is_cut_off() {
+            self.watch_neighbours(cx.now);
+            if self.above.lives(peer) && self.heal.cut_off.is_some() {
                 let others = self.living_peers(&self.above, cx.me());
                 witnesses.extend(others.into_iter().filter(|other| *other != peer));
             }
-            if suspect.redial.is_none() {
-                witnesses.retain(|witness| !has_said(witness));
+            if !is_vouched {
+                witnesses.retain(|witness| !said.contains(witness));
             }
             if !witnesses.is_empty() && cx.config().without != Some(Rule::Suspicion) {
                 return self.ask(cx, peer, witnesses, None, true);
