@@ -27,6 +27,7 @@ pub use io::{
 };
 pub use node::{Counters, Node, Settings, Tick, Timer};
 pub use repair::{Known, Lacking, MAX_NAMED, Repair};
+pub use router::at_hop;
 
 /// The largest payload of one message, in bytes. Larger things travel as content, not as messages.
 pub const MAX_PAYLOAD: usize = 64 * 1024;

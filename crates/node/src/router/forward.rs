@@ -28,7 +28,7 @@ impl<O: Overlay> Router<O> {
     /// Sends an envelope to one target a hop further, or to its port if it has arrived.
     pub(crate) fn route(&mut self, ground: &mut Ground<'_, O>, mut envelope: Envelope<O>) {
         let flow = &envelope.flow;
-        let hash = flow_hash(flow);
+        let hash = at_hop(flow_hash(flow), envelope.hops);
         let hop = match &flow.target {
             Target::Peer { id, .. } if *id == self.me => Hop::Arrived,
             // The way to a branch is the way to its holder, who then starts the spreading.
@@ -159,6 +159,7 @@ impl<O: Overlay> Router<O> {
                 address: receiver.address.clone(),
             };
             let hash = head(&flow.origin) ^ head(&receiver.id).rotate_left(17);
+            let hash = at_hop(hash, hops);
             let peer = match ground.overlay.next_hop(&ground.view, &target, hash) {
                 Hop::To(peer) if hops < HOP_LIMIT => Ok(peer),
                 Hop::Corrected(peer, address) if hops < HOP_LIMIT => {
@@ -202,6 +203,12 @@ pub(super) fn flow_hash<A>(flow: &Flow<A>) -> u64 {
         Target::Holder(_) | Target::Prefix(_) | Target::All => 0,
     };
     head(&flow.origin) ^ target.rotate_left(17)
+}
+
+/// What picks at this hop of a way: another number at each, so that no two peers on a way round a
+/// connection hand a message to each other for ever; the same for each message of a flow.
+pub fn at_hop(flow: u64, hops: u8) -> u64 {
+    flow.rotate_left(7 * u32::from(hops))
 }
 
 /// The same target under a corrected address.

@@ -31,6 +31,8 @@ mod sender;
 mod spread;
 mod trace;
 
+pub use forward::at_hop;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 //! over everybody's tables at once.
 
 use ringweave_ids::{Key, Peer, Random};
-use ringweave_node::Node;
+use ringweave_node::{Node, at_hop};
 use ringweave_overlay::{Hop, Neighbour, Reach, Target, View};
 
 use super::{Common, actor::Actor, lab::Lab};
@@ -12,8 +12,8 @@ use crate::Canary;
 const TOLD: usize = 100;
 /// Routes walked in one check, where there are more pairs than this.
 const ROUTES: u32 = 10_000;
-/// Hops after which a route is given up as a loop.
-const LOOP: usize = 200;
+/// Hops after which a route is given up as a loop, as the router does.
+const LOOP: usize = 64;
 
 /// What checks came to.
 #[derive(Clone, Debug, Default)]
@@ -171,7 +171,10 @@ impl<'a, O: Lab> Crowd<'a, O> {
                 profile: &node.settings().profile,
                 host: &desk,
             };
-            let next = match node.overlay().next_hop(&view, &target, flow) {
+            let next = match node
+                .overlay()
+                .next_hop(&view, &target, at_hop(flow, hops as u8))
+            {
                 Hop::To(peer) => peer.0,
                 Hop::Corrected(peer, address) => {
                     target = Target::Peer { id, address };

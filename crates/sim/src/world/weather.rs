@@ -15,6 +15,8 @@ const ACK_DELAY: u64 = 25_000;
 const BEAT: u64 = 1_000_000;
 /// Losses of one packet in a row that are counted; beyond, the connection would be given up.
 const MOST_LOSSES: u32 = 6;
+/// The first peers of a world, all of whom can reach each other unless they are private.
+const FOUNDERS: u32 = 4;
 /// Bytes of payload in a packet.
 const PACKET: u32 = 1_200;
 
@@ -153,9 +155,10 @@ impl Weather {
 
     /// Whether a connection from `from` to `to` can be made at all.
     pub(crate) fn can_dial(&self, from: u32, to: u32) -> bool {
-        let is_dead =
-            self.one_way > 0 && self.draw(from.min(to), from.max(to), 0x6f6e_6577) < self.one_way;
-        !self.is_private(to) && !is_dead
+        let (low, high) = (from.min(to), from.max(to));
+        // Founders who reach nobody found nothing.
+        let is_dead = high >= FOUNDERS && self.draw(low, high, 0x6f6e_6577) < self.one_way;
+        !(self.is_private(to) || self.one_way > 0 && is_dead)
     }
 
     /// Whether no connection between the two can be made, whoever dials.
