@@ -114,15 +114,19 @@ impl Polyring {
         }
     }
 
-    /// The connected members of my position before me, and after me.
-    fn nearest_mates(&self) -> [Option<Peer>; 2] {
-        let mates = self.co_members().as_slice();
-        let at = usize::from(self.table.rank.at).min(mates.len());
-        let first = |mates: &[Link]| mates.iter().find(|it| it.is_up).map(|it| it.peer);
-        [first(&mates[..at]), first(&mates[at..])]
+    /// The way round a connection that does not stand: by one of those who are neighbours of both where
+    /// all is well. They have ways of their own to choose from, other ones at each hop.
+    fn around(&self, ways: &[Option<Peer>], flow: u64) -> Option<Peer> {
+        let mates = self
+            .co_members()
+            .filter(|link| link.is_up && Some(link.peer) != self.me());
+        let ways = ways.iter().copied().flatten();
+        let ways: SmallVec<[Peer; 8]> = mates.map(|link| link.peer).chain(ways).collect();
+        let at = mix(flow).checked_rem(ways.len() as u64)?;
+        ways.get(at as usize).copied()
     }
 
-    /// The way to a co-member without a connection: through another one, the parent, a child, a sibling.
+    /// To a co-member: through another one, the parent, a child or a sibling.
     #[cold]
     fn around_to_mate(&self, flow: u64) -> Option<Peer> {
         let Table {
@@ -132,20 +136,29 @@ impl Polyring {
             mine,
             ..
         } = &self.table;
-        let [before, after] = self.nearest_mates();
-        after
-            .or_else(|| pick(parent, None, flow))
-            .or_else(|| any_linked(below, &[], flow))
-            .or_else(|| any_linked(own, &[*mine], flow))
-            .or(before)
+        let parent = pick(parent, None, flow);
+        let (child, sibling) = (
+            any_linked(below, &[], flow),
+            any_linked(own, &[*mine], flow),
+        );
+        self.around(&[parent, child, sibling], flow)
     }
 
-    /// The way to the parent where no connection leads there: through a co-member or a sibling.
+    /// To the parent: through a co-member or a sibling.
     #[cold]
     fn around_to_parent(&self, flow: u64) -> Option<Peer> {
         let Table { own, mine, .. } = &self.table;
-        let [before, after] = self.nearest_mates();
-        after.or_else(|| any_linked(own, &[*mine], flow)).or(before)
+        self.around(&[any_linked(own, &[*mine], flow)], flow)
+    }
+
+    /// To a sibling or a child: through a co-member or another of that ring; to a sibling also through
+    /// the parent, who counts it among its children.
+    #[cold]
+    fn around_to(&self, slots: &Slots, cell: &Cell, flow: u64) -> Option<Peer> {
+        let is_sibling = std::ptr::eq(slots, &self.table.own);
+        let parent = pick(&self.table.parent, None, flow).filter(|_| is_sibling);
+        let other = any_linked(slots, &[self.table.mine, cell.position], flow);
+        self.around(&[parent, other], flow)
     }
 
     fn across(
@@ -165,21 +178,8 @@ impl Polyring {
         }
         let members = slots.members(cell);
         pick(members, self.wanted(view, wanted, members), flow)
-            .or_else(|| self.around(slots, cell, flow))
+            .or_else(|| self.around_to(slots, cell, flow))
             .map_or(Hop::Cut, Hop::To)
-    }
-
-    /// The way round a connection that does not stand. To a sibling: through the parent, who counts it
-    /// among its children. Else through the next member of my own position, or any other neighbour of the
-    /// same ring. Who cannot reach it either goes on alike, until the hops are used up.
-    #[cold]
-    fn around(&self, slots: &Slots, cell: &Cell, flow: u64) -> Option<Peer> {
-        let is_sibling = std::ptr::eq(slots, &self.table.own);
-        let parent = pick(&self.table.parent, None, flow).filter(|_| is_sibling);
-        let other = || any_linked(slots, &[self.table.mine, cell.position], flow);
-        // Later members first: what goes round goes by all of them.
-        let [before, after] = self.nearest_mates();
-        parent.or(after).or_else(other).or(before)
     }
 
     /// The tag names a position that has another coordinate by now.
