@@ -223,7 +223,9 @@ impl<'a, O: Lab> Story<'a, O> {
                 break;
             }
         }
-        self.step(QUIET, None, meter);
+        // Where two cannot connect, what one knows comes to the other by the hellos of others.
+        let has_dead_pairs = self.world.common.weather.has_dead_pairs();
+        self.step(if has_dead_pairs { 3 * QUIET } else { QUIET }, None, meter);
     }
 
     /// Nobody of one network reaches anybody of another, until they meet.
