@@ -207,8 +207,23 @@ impl Polyring {
         if self.links.is_cut_off() {
             self.reach_out(cx);
         }
-        let witnesses = self.common_neighbours(peer, cx.me(), true);
+        let witnesses = self.witnesses(cx, peer);
         self.ask(cx, peer, witnesses, redial, false);
+    }
+
+    /// A few of those that should hear the peer, those connected to me first.
+    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer) -> Vec<Peer> {
+        if cx.config().without == Some(Rule::Suspicion) {
+            return Vec::new();
+        }
+        let common = self.common_neighbours(peer, cx.me());
+        let (mut near, mut far): (Vec<_>, Vec<_>) =
+            common.into_iter().partition(|witness| self.is_up(*witness));
+        cx.random.shuffle(&mut near, WITNESSES);
+        cx.random.shuffle(&mut far, WITNESSES);
+        near.extend(far);
+        near.truncate(WITNESSES);
+        near
     }
 
     /// Puts the question to a few of those that should hear the peer.
@@ -216,7 +231,7 @@ impl Polyring {
         &mut self,
         cx: &mut Cx<'_>,
         peer: Peer,
-        mut witnesses: Vec<Peer>,
+        witnesses: Vec<Peer>,
         redial: Option<Duration>,
         is_again: bool,
     ) {
@@ -224,11 +239,6 @@ impl Polyring {
         let Some(incarnation) = self.living_anywhere(peer).map(|record| record.incarnation) else {
             return;
         };
-        if cx.config().without == Some(Rule::Suspicion) {
-            witnesses.clear();
-        }
-        cx.random.shuffle(&mut witnesses, WITNESSES);
-        witnesses.truncate(WITNESSES);
         let redial = redial.filter(|_| !witnesses.is_empty());
         for witness in &witnesses {
             let suspect = peer;
@@ -252,35 +262,33 @@ impl Polyring {
         cx.after(VERDICT, Timer::Suspicion(peer));
     }
 
-    /// Nobody said that it hears the peer. Who was heard by others until now, or of whom no two said
-    /// that they lost it, is asked about once more, of those, too, who are no neighbours of mine.
+    /// Nobody said that it hears the peer. Who was heard by others until now, or of whom nobody said
+    /// anything, is asked about once more.
     fn judge(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let mut suspects = self.heal.suspects.iter();
         let Some(suspect) = suspects.find(|suspect| suspect.peer == peer) else {
             return;
         };
-        let (is_again, is_vouched) = (suspect.is_again, suspect.redial.is_some());
-        let said: SmallVec<[Peer; WITNESSES]> = suspect.votes.iter().map(|it| it.0).collect();
-        let is_clear = !is_vouched && said.len() >= MAX_ACCUSERS;
-        if !is_clear && !is_again {
-            let mut witnesses = self.common_neighbours(peer, cx.me(), false);
+        let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
+        if !is_clear && !suspect.is_again {
+            let mut witnesses = self.witnesses(cx, peer);
             self.watch_neighbours(cx.now);
             if self.above.lives(peer) && self.heal.cut_off.is_some() {
-                let others = self.living_peers(&self.above, cx.me());
-                witnesses.extend(others.into_iter().filter(|other| *other != peer));
+                // No neighbour is left to ask: the ring above knows my parents.
+                witnesses = self.living_peers(&self.above, cx.me());
+                witnesses.retain(|witness| *witness != peer);
+                cx.random.shuffle(&mut witnesses, WITNESSES);
+                witnesses.truncate(WITNESSES);
             }
-            if !is_vouched {
-                witnesses.retain(|witness| !said.contains(witness));
-            }
-            if !witnesses.is_empty() && cx.config().without != Some(Rule::Suspicion) {
+            if !witnesses.is_empty() {
                 return self.ask(cx, peer, witnesses, None, true);
             }
         }
         self.conclude(cx, peer);
     }
 
-    /// Peers that are linked to the peer where all is well: of those connected to me, or of all.
-    fn common_neighbours(&self, peer: Peer, me: Peer, is_linked_to_me: bool) -> Vec<Peer> {
+    /// Peers of my rings that are linked to the peer where all is well.
+    fn common_neighbours(&self, peer: Peer, me: Peer) -> Vec<Peer> {
         let Table {
             mine,
             own,
@@ -300,8 +308,7 @@ impl Polyring {
                 });
                 let candidate = link.peer;
                 let is_other = candidate != me && candidate != peer;
-                let is_near = !is_linked_to_me || self.is_up(candidate);
-                if is_linked && is_other && is_near && !common.contains(&candidate) {
+                if is_linked && is_other && !common.contains(&candidate) {
                     common.push(candidate);
                 }
             }
