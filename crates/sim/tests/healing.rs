@@ -308,10 +308,7 @@ fn name_of(file: &Path) -> &str {
 }
 
 fn on_seeds(trial: Trial) -> impl Iterator<Item = Trial> {
-    let few = env::var("HEALING_FEW").map_or(FEW, |last| 1..=last.parse().unwrap());
-    let few =
-        env::var("HEALING_ONE").map_or(few, |last| last.parse().unwrap()..=last.parse().unwrap());
-    seeds().unwrap_or(few).map(move |seed| {
+    seeds().or_else(few).unwrap_or(FEW).map(move |seed| {
         let mut trial = trial.clone();
         trial.scenario.seed = seed;
         trial
@@ -320,7 +317,17 @@ fn on_seeds(trial: Trial) -> impl Iterator<Item = Trial> {
 
 /// The seeds that were asked for: then the worlds are as large as their files say.
 fn seeds() -> Option<RangeInclusive<u64>> {
-    let text = env::var("HEALING_SEEDS").ok()?;
+    range("HEALING_SEEDS")
+}
+
+/// The seeds of small worlds that were asked for.
+fn few() -> Option<RangeInclusive<u64>> {
+    range("HEALING_FEW")
+}
+
+/// `3` or `1-20`.
+fn range(variable: &str) -> Option<RangeInclusive<u64>> {
+    let text = env::var(variable).ok()?;
     let (first, last) = text.split_once('-').unwrap_or((&text, &text));
     Some(first.parse().unwrap()..=last.parse().unwrap())
 }

@@ -195,8 +195,6 @@ impl Polyring {
     fn suspect(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         self.links.hold(peer);
         cx.out.push(Output::Open(peer));
-        // The connection may stand, and only have been silent.
-        cx.send(peer, Message::Ping(0));
         let mut suspects = self.heal.suspects.iter();
         let known = suspects.find(|suspect| suspect.peer == peer);
         let redial = known.and_then(|known| known.redial);
@@ -204,6 +202,8 @@ impl Polyring {
             // They have been asked.
             return;
         }
+        // The connection may stand, and only have been silent.
+        cx.send(peer, Message::Ping(0));
         if self.links.is_cut_off() {
             self.reach_out(cx);
         }

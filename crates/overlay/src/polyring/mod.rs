@@ -34,6 +34,8 @@ mod takeover;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways;
 mod words;
 
 use std::{sync::Arc, time::Duration};

@@ -367,13 +367,13 @@ impl Polyring {
         for detour in missing {
             let is_child = !below.members_at(detour.position).is_empty();
             let is_mate = |peer| own.seat_of(peer).is_some_and(|seat| seat.0 == *mine);
-            let knows_it = |peer: Peer| {
-                let is_near = is_child == below.seat_of(peer).is_some();
-                is_near || detour.position == *mine || is_mate(peer)
-            };
+            let knows_it =
+                |peer: Peer| is_child == below.seat_of(peer).is_some() || detour.position == *mine;
+            let best = copies.iter().any(|(peer, _)| is_mate(*peer));
+            let is_able = |peer| if best { is_mate(peer) } else { knows_it(peer) };
             let able = copies
                 .iter_mut()
-                .filter(|(peer, span)| knows_it(*peer) && span.detours.len() < MAX_DETOURS);
+                .filter(|(peer, span)| is_able(*peer) && span.detours.len() < MAX_DETOURS);
             let mut able: SmallVec<[_; 64]> = able.map(|(_, span)| &mut span.detours).collect();
             if let Some(at) = mix(flow ^ detour.position.0).checked_rem(able.len() as u64) {
                 able[at as usize].push(*detour);

@@ -268,11 +268,11 @@ impl Polyring {
         let mut wanted = newer(&theirs, &mine);
         wanted.truncate(MAX_RECORDS);
         let (members, mut positions) = self.pick_records(id, &lacks);
-        // Labels may differ where members do not.
+        // Labels may differ where members do not; those that nobody holds make no difference.
         if lacks.is_empty() && wanted.is_empty() {
             positions = self
                 .ring(id)
-                .map(|ring| ring.positions().take(MAX_RECORDS).cloned().collect())
+                .map(|ring| ring.staffed().take(MAX_RECORDS).cloned().collect())
                 .unwrap_or_default();
         }
         if !(members.is_empty() && positions.is_empty() && wanted.is_empty()) {

@@ -110,12 +110,21 @@ impl Swarm {
 
     /// Starts a peer that joins through `contacts`; with none it founds the network.
     pub(crate) fn join(&mut self, number: u32, label: &str, contacts: &[u32]) {
+        self.start(number, label, contacts, None);
+    }
+
+    /// Starts a peer that was here before.
+    pub(crate) fn rejoin(&mut self, number: u32, contacts: &[u32], home: Guid) {
+        self.start(number, "", contacts, Some(home));
+    }
+
+    fn start(&mut self, number: u32, label: &str, contacts: &[u32], home: Option<Guid>) {
         let incarnation = 1_000_000 + self.now.as_micros() / 1_000;
         let profile = Profile {
             label: label.into(),
             incarnation,
             is_private: false,
-            home: None,
+            home,
         };
         let host = Faker::new(number);
         let view = View {
