@@ -20,6 +20,8 @@ const COMMITMENT: &str = "ringweave 2026 admission commitment";
 pub const MAX_RING: u32 = 1_024;
 /// Most members a position may have.
 pub const MAX_CLUSTER: u32 = 16;
+/// Members that a position with children has if nobody says otherwise.
+const CLUSTER: u32 = 3;
 
 /// How a network's peers arrange themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +122,7 @@ pub struct Shape {
     pub topology: Option<Topology>,
     /// Most positions in a ring; 32 unless said.
     pub ring_size: Option<u32>,
-    /// Members of a position with children; 1 unless said.
+    /// Members of a position with children; 3 unless said.
     pub cluster: Option<u32>,
     /// Where newcomers go; balanced unless said.
     pub policy: Option<Policy>,
@@ -221,7 +223,7 @@ impl Network {
             version: 1,
             topology: shape.topology.unwrap_or(Topology::Polyring),
             ring_size: within("ring size", shape.ring_size.unwrap_or(32), 2, MAX_RING)?,
-            cluster: within("cluster", shape.cluster.unwrap_or(1), 1, MAX_CLUSTER)?,
+            cluster: within("cluster", shape.cluster.unwrap_or(CLUSTER), 1, MAX_CLUSTER)?,
             policy: shape.policy.unwrap_or(Policy::Balanced),
             admission: secret.map(Secret::commitment),
         };

@@ -111,7 +111,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N")]
     pub(crate) ring_size: Option<u32>,
     /// Members of a position with children
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) cluster: u32,
 }
 
@@ -164,7 +164,7 @@ pub(crate) struct UpArgs {
     /// Most positions in a ring of a new network [default: 32]
     #[arg(long, env = "RINGWEAVE_RING_SIZE", hide_env = true, value_name = "N")]
     pub(crate) ring_size: Option<u32>,
-    /// Members of a position with children [default: 1]
+    /// Members of a position with children [default: 3]
     #[arg(long, env = "RINGWEAVE_CLUSTER", hide_env = true, value_name = "N")]
     pub(crate) cluster: Option<u32>,
     /// Where newcomers of a new network go: balanced, nearest, labelled [default: balanced]

@@ -83,6 +83,8 @@ async fn grow(peers: &[TwinPeer], disk: &Path) -> Vec<Handle> {
                 put_key(&home.join("network.key"), &NETWORK);
                 settings.shape = Shape {
                     ring_size: Some(RING_SIZE.into()),
+                    // Of a cluster the flow chooses a member: then distances differ from flow to flow.
+                    cluster: Some(1),
                     ..Shape::default()
                 };
             }
