@@ -126,18 +126,26 @@ fn peers_behind_nats_outlive_their_parent() {
 #[test]
 fn without_relays_siblings_behind_nats_talk_through_their_parent() {
     let Some(mut world) = world() else { return };
-    // Two in the center, and two below one of them.
+    // Two in the center, and three below them: two of those share a parent.
     let (space, _) = world.public();
-    let hub = Peer::found("hub", &space, &["--relay=false", "--ring-size", "2"]);
+    let shape = ["--relay=false", "--ring-size", "2"];
+    let hub = Peer::found("hub", &space, &shape);
     let (space, _) = world.public();
     let spare = Peer::join_as("spare", &space, &hub, &["--relay=false"]);
     let mut private = Vec::new();
-    for name in ["anna", "bo"] {
+    for name in ["anna", "bo", "cleo"] {
         let (space, _) = world.private(Nat::KeepsPorts);
         private.push(Peer::join(name, &space, &hub));
     }
-    let (anna, bo) = (&private[0], &private[1]);
-    all_reach_all(&[&hub, &spare, anna, bo], SETTLED);
+    let [anna, bo, cleo] = &private[..] else {
+        panic!("three are private")
+    };
+    all_reach_all(&[&hub, &spare, anna, bo, cleo], SETTLED);
+    let pairs = [(anna, bo), (anna, cleo), (bo, cleo)];
+    let siblings = pairs
+        .into_iter()
+        .find(|(one, other)| !one.path(other).is_null());
+    let (anna, bo) = siblings.expect("two share a parent");
     within(SETTLED, "a dial that fails", || {
         let told = anna.path(bo);
         told["why"]
