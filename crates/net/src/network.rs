@@ -8,6 +8,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE32_NOPAD;
 use iroh::{PublicKey, SecretKey};
 use ringweave_ids::{Signature, wire};
+use ringweave_overlay::polyring;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -20,8 +21,6 @@ const COMMITMENT: &str = "ringweave 2026 admission commitment";
 pub const MAX_RING: u32 = 1_024;
 /// Most members a position may have.
 pub const MAX_CLUSTER: u32 = 16;
-/// Members that a position with children has if nobody says otherwise.
-const CLUSTER: u32 = 3;
 
 /// How a network's peers arrange themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,11 +218,22 @@ impl Network {
         shape: &Shape,
         secret: Option<&Secret>,
     ) -> Result<Self, ShapeError> {
+        let usual = polyring::Config::default();
         let settled = Settled {
             version: 1,
             topology: shape.topology.unwrap_or(Topology::Polyring),
-            ring_size: within("ring size", shape.ring_size.unwrap_or(32), 2, MAX_RING)?,
-            cluster: within("cluster", shape.cluster.unwrap_or(CLUSTER), 1, MAX_CLUSTER)?,
+            ring_size: within(
+                "ring size",
+                shape.ring_size.unwrap_or(usual.ring_size.into()),
+                2,
+                MAX_RING,
+            )?,
+            cluster: within(
+                "cluster",
+                shape.cluster.unwrap_or(usual.cluster.into()),
+                1,
+                MAX_CLUSTER,
+            )?,
             policy: shape.policy.unwrap_or(Policy::Balanced),
             admission: secret.map(Secret::commitment),
         };

@@ -158,6 +158,7 @@ async fn talk(near: &Handle, far: &Handle) -> [Duration; 2] {
         let start = Instant::now();
         near.trace(to()).await.unwrap();
         traces.push(start.elapsed());
+        // The pace of their talk, not a wait for anything.
         sleep(Duration::from_millis(5)).await;
     }
     [sends, traces].map(|mut spans| {
@@ -217,6 +218,7 @@ async fn a_burst_to_a_slow_receiver_leaves_the_others_served() {
     let mut inbox = soon("an inbox", slow.listen()).await.unwrap();
     tasks.spawn(async move {
         while inbox.recv().await.is_some() {
+            // It is slow: that is its part here.
             sleep(Duration::from_micros(300)).await;
         }
     });

@@ -273,7 +273,8 @@ impl Polyring {
         if !is_clear && !suspect.is_again {
             let mut witnesses = self.witnesses(cx, peer);
             self.watch_neighbours(cx.now);
-            if self.above.lives(peer) && self.heal.cut_off.is_some() {
+            let may_ask = cx.config().without != Some(Rule::Suspicion);
+            if may_ask && self.above.lives(peer) && self.heal.cut_off.is_some() {
                 // No neighbour is left to ask: the ring above knows my parents.
                 witnesses = self.living_peers(&self.above, cx.me());
                 witnesses.retain(|witness| *witness != peer);

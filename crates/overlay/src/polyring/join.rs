@@ -181,18 +181,7 @@ impl Polyring {
     /// Who takes me for a neighbour hears that I have no place.
     pub(super) fn tell_placeless(&self, cx: &mut Cx<'_>, to: Peer) {
         if let Some(search) = &self.join.search {
-            let (members, positions, wanted) =
-                (vec![search.member.clone()], Vec::new(), Vec::new());
-            let ring = NOWHERE;
-            cx.send(
-                to,
-                Message::Records {
-                    ring,
-                    members,
-                    positions,
-                    wanted,
-                },
-            );
+            self.send_records(cx, to, NOWHERE, vec![search.member.clone()], Vec::new());
         }
     }
 
@@ -201,7 +190,7 @@ impl Polyring {
         let Some(search) = &self.join.search else {
             return;
         };
-        // Whoever offers a place must reach me: by the first contact's connection to me, if not itself.
+        // Who offers a place may not be able to dial me: then the offer comes back by those who can.
         let member = search.member.clone();
         let needs_help = search.attempt > 0 || member.is_private;
         let way = needs_help.then(Vec::new);
@@ -381,7 +370,7 @@ impl Polyring {
     }
 
     fn move_in(&mut self, cx: &mut Cx<'_>, grant: Arc<Grant>, lineage: Vec<Position>) {
-        self.join.search = None;
+        (self.join.search, self.home) = (None, None);
         self.join.placed_at = cx.now;
         self.phase = Phase::Settling;
         self.follow(lineage);

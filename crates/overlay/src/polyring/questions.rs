@@ -117,11 +117,8 @@ impl Polyring {
     /// The way round a connection that does not stand: by one of those who are neighbours of both where
     /// all is well. They have ways of their own to choose from, other ones at each hop.
     fn around(&self, ways: &[Option<Peer>], flow: u64) -> Option<Peer> {
-        let mates = self
-            .co_members()
-            .filter(|link| link.is_up && Some(link.peer) != self.me());
         let ways = ways.iter().copied().flatten();
-        let ways: SmallVec<[Peer; 8]> = mates.map(|link| link.peer).chain(ways).collect();
+        let ways: SmallVec<[Peer; 8]> = self.linked_mates().chain(ways).collect();
         let at = mix(flow).checked_rem(ways.len() as u64)?;
         ways.get(at as usize).copied()
     }
@@ -250,8 +247,8 @@ impl Polyring {
         }
     }
 
-    /// Of a cluster one member holds what is kept there, the longest granted that is there; the others
-    /// have copies.
+    /// Of a cluster one member holds what is kept there, the longest granted that is there, so that who
+    /// puts and who asks meet. Nothing copies it to the others: when it is gone, owners put anew.
     fn first(&self, members: &[Link]) -> Option<Peer> {
         let me = self.me();
         let mut there = members
@@ -262,13 +259,9 @@ impl Polyring {
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
         let own = &self.table.own;
-        let mates = self
-            .co_members()
-            .filter(|link| link.is_up && Some(link.peer) != self.me());
-        let mates = mates.map(|link| link.peer);
         let others = rank(own, key).filter(|cell| cell.position != self.table.mine);
         let others = others.filter_map(|cell| self.first(own.members(cell)));
-        found.extend(mates.chain(others).take(n));
+        found.extend(self.linked_mates().chain(others).take(n));
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
@@ -459,6 +452,14 @@ impl Polyring {
             let address = self.guid.child(cell.step());
             push(below.members(cell), rank, &address, "child");
         }
+    }
+
+    /// The other members of my position that are connected.
+    fn linked_mates(&self) -> impl Iterator<Item = Peer> {
+        let linked = self.co_members().filter(|link| link.is_up);
+        linked
+            .map(|link| link.peer)
+            .filter(|peer| Some(*peer) != self.me())
     }
 
     fn co_members(&self) -> std::slice::Iter<'_, Link> {
