@@ -195,6 +195,11 @@ impl<O: Overlay> Node<O> {
         &self.overlay
     }
 
+    /// The same, for a host of many peers to share what several hold alike.
+    pub fn overlay_mut(&mut self) -> &mut O {
+        &mut self.overlay
+    }
+
     /// What made this peer.
     pub fn settings(&self) -> &Settings<O> {
         &self.settings

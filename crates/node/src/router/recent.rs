@@ -138,6 +138,10 @@ impl<O: Overlay> Recent<O> {
 
     pub(super) fn keep(&mut self, envelope: &Envelope<O>, from: Option<Peer>, at: Time) {
         self.kept_bytes += envelope.payload.len();
+        if self.kept.capacity() == 0 {
+            // Many peers see one broadcast in all this time.
+            self.kept.reserve_exact(1);
+        }
         self.kept.push_back(Kept {
             flow: Arc::clone(&envelope.flow),
             number: envelope.sequence,

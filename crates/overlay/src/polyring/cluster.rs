@@ -51,7 +51,7 @@ impl Staffing {
 pub(super) enum Price {
     /// Nothing: it has no children.
     Leaf,
-    /// A member of their parents' cluster.
+    /// Little: others are members of its position, too.
     Mate,
     /// Their only parent.
     Sole,
@@ -62,12 +62,12 @@ pub(super) fn price(ring: &Ring, slots: &Slots, record: &Member) -> Price {
     let Some(seat) = record.seat else {
         return Price::Sole;
     };
-    let members = slots.members_at(seat.position).len().max(1);
+    let members = slots.members_at(seat.position).len();
     let population = ring.position(seat.position).map_or(1, Position::population);
-    if population as usize <= members {
-        Price::Leaf
-    } else if members > 1 {
+    if members > 1 {
         Price::Mate
+    } else if population == 1 {
+        Price::Leaf
     } else {
         Price::Sole
     }

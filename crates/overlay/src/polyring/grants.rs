@@ -197,14 +197,14 @@ impl Polyring {
             // Who looks for a place itself knows whom to ask.
             let contact = self.contact().filter(|_| walk.hops <= MAX_PLACELESS);
             if let Some(contact) = contact.filter(|contact| *contact != walk.joiner()) {
-                cx.send(contact, Message::Join(walk));
+                cx.send(contact, Message::Join(Box::new(walk)));
             }
             return;
         }
         match walk.heading {
             Heading::Inward if self.own.id == PositionId::CENTER => match self.keeper(cx) {
                 Some(keeper) if keeper == cx.me() => self.decide(cx, walk, true),
-                Some(keeper) => cx.send(keeper, Message::Join(walk)),
+                Some(keeper) => cx.send(keeper, Message::Join(Box::new(walk))),
                 None => {}
             },
             Heading::Inward => {
@@ -214,11 +214,11 @@ impl Polyring {
                     .map(|record| record.peer)
                     .collect();
                 if let Some(parent) = parents.into_iter().find(|parent| self.is_up(*parent)) {
-                    cx.send(parent, Message::Join(walk));
+                    cx.send(parent, Message::Join(Box::new(walk)));
                 }
             }
             Heading::Outward => match self.leader(cx, &self.own, self.position_id()) {
-                Some(leader) if leader != cx.me() => cx.send(leader, Message::Join(walk)),
+                Some(leader) if leader != cx.me() => cx.send(leader, Message::Join(Box::new(walk))),
                 _ => self.decide(cx, walk, false),
             },
         }
@@ -413,10 +413,10 @@ impl Polyring {
             Some(leader) if leader == cx.me() => self.decide(cx, walk, false),
             Some(leader) => cx.send(
                 leader,
-                Message::Join(Walk {
+                Message::Join(Box::new(Walk {
                     heading: Heading::Outward,
                     ..walk
-                }),
+                })),
             ),
             None => {}
         }
@@ -487,10 +487,14 @@ impl Polyring {
     }
 
     fn offer(&self, cx: &mut Cx<'_>, walk: &Walk, grant: Arc<Grant>, is_own: bool) {
-        let (ring, above, lineage) = if is_own {
-            (&self.own, &self.above, self.lineage.clone())
+        let (ring, lineage) = if is_own {
+            (&self.own, self.lineage.clone())
         } else {
-            (&self.below, &self.own, self.lineage_below())
+            (&self.below, self.lineage_below())
+        };
+        let above = || match is_own {
+            true => Roster::of(&self.above),
+            false => self.outline_roster(),
         };
         let offer = Offer {
             nonce: walk.nonce,
@@ -500,7 +504,7 @@ impl Polyring {
             hints: walk.hints.clone(),
             split: self.memory.split(),
             own: Roster::of(ring),
-            above: (ring.id != PositionId::CENTER).then(|| Roster::of(above)),
+            above: (ring.id != PositionId::CENTER).then(above),
             below: None,
         };
         self.send_offer(cx, walk, offer);

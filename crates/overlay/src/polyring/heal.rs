@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     Accusation, Cx, Member, Message, Polyring, PositionId, Rule, Timer, has_passed,
+    outline::Tiding,
     record::{MAX_ACCUSERS, accusation_words},
     table::{Link, Rank, Table},
     takeover::Election,
@@ -569,13 +570,12 @@ impl Polyring {
                 ..(**record).clone()
             });
             ring.merge_member(cx.view.host, accused.clone(), cx.now);
-            // The children cannot hear it themselves, nor can those of my own position that are not
-            // linked to it; the others can.
-            let mut told = self.mates(cx.me());
-            if id == self.own.id && self.is_leader(cx) {
-                told.extend(self.below.peers());
+            // Those of my own position that are not linked to it cannot hear it themselves, nor can the
+            // children, who are told at the end; the others can.
+            if id == self.own.id {
+                self.tidings.push(Tiding::Member(peer));
             }
-            for peer in told {
+            for peer in self.mates(cx.me()) {
                 self.send_records(cx, peer, id, vec![accused.clone()], Vec::new());
             }
         }

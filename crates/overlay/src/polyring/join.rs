@@ -141,7 +141,7 @@ impl Polyring {
         };
         self.own = Ring::new(PositionId::CENTER);
         self.below = Ring::new(seat.position);
-        self.above = Ring::new(NOWHERE);
+        self.above = Arc::new(Ring::new(NOWHERE));
         self.move_in(cx, grant, Vec::new());
     }
 
@@ -205,7 +205,7 @@ impl Polyring {
             hops: 0,
             hints: SmallVec::new(),
         };
-        cx.send(to, Message::Join(walk));
+        cx.send(to, Message::Join(Box::new(walk)));
     }
 
     pub(super) fn on_join_timer(&mut self, cx: &mut Cx<'_>, attempt: u32) {
@@ -336,7 +336,8 @@ impl Polyring {
         }
         self.own = Ring::new(offer.own.ring);
         self.below = Ring::new(grant.seat.position);
-        self.above = Ring::new(offer.above.as_ref().map_or(NOWHERE, |above| above.ring));
+        let above = offer.above.as_ref().map_or(NOWHERE, |above| above.ring);
+        self.above = Arc::new(Ring::new(above));
         let below = offer
             .below
             .filter(|below| below.ring == grant.seat.position);
@@ -353,6 +354,7 @@ impl Polyring {
     /// Takes a roster from one who is trusted with it.
     pub(super) fn take_roster(&mut self, cx: &mut Cx<'_>, roster: Roster) {
         let (id, me) = (roster.ring, cx.me());
+        let is_above = id == self.above.id;
         let Some(ring) = self.ring_mut(id) else {
             return;
         };
@@ -365,6 +367,11 @@ impl Polyring {
         }
         let positions = roster.positions.into_iter().take(MAX_RECORDS);
         for position in positions.filter(|position| is_sound(position, id)) {
+            let position = if is_above {
+                position.uncounted()
+            } else {
+                position
+            };
             ring.merge_position(position, cx.now);
         }
     }

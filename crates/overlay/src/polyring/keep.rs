@@ -14,6 +14,9 @@ use super::{
 /// A branch's count is published at most this often.
 const CENSUS: Duration = Duration::from_secs(3);
 
+/// Branches of one order of size differ by less than this.
+const SIZE: u32 = 8;
+
 /// When the branch was last counted, and whether it will be again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counting {
@@ -66,11 +69,16 @@ impl Polyring {
         };
         let counted = position.recounted(census.sign(cx.host()));
         self.own.merge_position(counted.clone(), cx.now);
+        // The keeper sends newcomers by it: at once. To the others it matters whether there is a branch at
+        // all, and then its order of size.
+        let size = |count: u32| (count > 1).then(|| count.ilog(SIZE));
+        let is_for_all = seat.ring == PositionId::CENTER || size(population) != size(last);
+        let others = match is_for_all {
+            true => self.living_peers(&self.own, cx.me()),
+            false => self.mates(cx.me()).into_vec(),
+        };
         let parents = self.above.peers_of(seat.ring);
-        let told: Vec<_> = parents
-            .chain(self.living_peers(&self.own, cx.me()))
-            .collect();
-        for peer in told {
+        for peer in parents.chain(others) {
             self.send_records(cx, peer, seat.ring, Vec::new(), vec![counted.clone()]);
         }
     }

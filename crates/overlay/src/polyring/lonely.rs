@@ -1,6 +1,8 @@
 //! A peer that has lost everyone: it keeps its place, so that others can join it, and goes back to
 //! the others as soon as it meets one.
 
+use std::sync::Arc;
+
 use ringweave_ids::{Guid, Peer};
 use smallvec::SmallVec;
 
@@ -29,8 +31,8 @@ impl Polyring {
         self.record = None;
         self.incarnation += 1;
         self.home = home;
-        (self.own, self.below, self.above) =
-            (Ring::new(NOWHERE), Ring::new(NOWHERE), Ring::new(NOWHERE));
+        (self.own, self.below) = (Ring::new(NOWHERE), Ring::new(NOWHERE));
+        self.above = Arc::new(Ring::new(NOWHERE));
         self.follow(Vec::new());
         self.guid = Guid::center();
         self.table = Table::default();

@@ -22,7 +22,7 @@ pub(super) const MAX_LINEAGE: usize = 48;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// A newcomer looks for a place; passed on inward, then outward.
-    Join(Walk),
+    Join(Box<Walk>),
     /// To a newcomer: measure these and walk on at the one that answers soonest.
     Choose {
         /// The newcomer's number for its search.
@@ -40,6 +40,8 @@ pub enum Message {
     Summary {
         /// Which ring.
         ring: PositionId,
+        /// Its digest: news under way may have made the rosters alike by now.
+        digest: u64,
         /// What I hold of it.
         versions: Vec<Version>,
     },

@@ -23,6 +23,7 @@ mod links;
 mod lonely;
 mod memory;
 mod message;
+mod outline;
 mod questions;
 mod record;
 mod ring;
@@ -56,7 +57,7 @@ use self::{
     links::{Links, Role},
     record::Cx,
     ring::Change,
-    table::{Rank, Slots, Table},
+    table::{Link, Rank, Slots, Table},
 };
 use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
@@ -71,8 +72,9 @@ pub struct Polyring {
     own: Ring,
     /// The ring below my position, of which I am a keeper.
     below: Ring,
-    /// The ring of my parent position: what its takeover needs.
-    above: Ring,
+    /// The ring of my parent position, in outline: what its takeover needs. It seldom changes, and
+    /// siblings in one process may share it.
+    above: Arc<Ring>,
     /// The positions above mine, from the center outward; none in the center.
     lineage: Vec<Position>,
     /// The GUID of my parent position, derived from them; the center in the center ring.
@@ -92,6 +94,8 @@ pub struct Polyring {
     counting: keep::Counting,
     staffing: cluster::Staffing,
     memory: memory::Memory,
+    /// What changed in the own ring, for the ring below to hear.
+    tidings: Vec<outline::Tiding>,
     /// What changed since the last settling, apart from what the rosters say of themselves.
     news: News,
 }
@@ -190,7 +194,7 @@ impl Overlay for Polyring {
             incarnation: view.profile.incarnation,
             own: Ring::new(NOWHERE),
             below: Ring::new(NOWHERE),
-            above: Ring::new(NOWHERE),
+            above: Arc::new(Ring::new(NOWHERE)),
             lineage: Vec::new(),
             prefix: Guid::center(),
             home: view.profile.home.clone(),
@@ -205,6 +209,7 @@ impl Overlay for Polyring {
             counting: keep::Counting::default(),
             staffing: cluster::Staffing::default(),
             memory: memory::Memory::default(),
+            tidings: Vec::new(),
             news: News::default(),
         }
     }
@@ -222,6 +227,7 @@ impl Overlay for Polyring {
             Input::Leave => self.leave(cx),
         }
         self.settle(cx);
+        self.sync.rest();
     }
 
     fn address(&self) -> Option<&Guid> {
@@ -289,6 +295,8 @@ impl Overlay for Polyring {
             guid: _,
             order: _,
             counting: _,
+            // Told by the end of every input.
+            tidings: _,
             news: _,
         } = self;
         let see = &mut |peer: Peer| used.push(peer);
@@ -326,11 +334,12 @@ impl Polyring {
             incarnation: record.incarnation,
             own,
             below,
-            above,
+            above: Arc::new(above),
             ..Self::new(view)
         };
         peer.follow(lineage);
         peer.record = Some(record);
+        Arc::make_mut(&mut peer.above).outline(view.host, peer.own.id);
         peer.place();
         peer.derive_tables(view, [Change::Shape; 3]);
         for neighbour in peer.neighbourhood(view.me) {
@@ -338,14 +347,12 @@ impl Polyring {
             peer.links.hold(neighbour);
             peer.table.set_up(neighbour, true);
         }
-        for ring in [&mut peer.own, &mut peer.below, &mut peer.above] {
-            ring.settle();
-        }
+        peer.settle_rings();
         peer
     }
 
-    /// What this peer knows of its own ring, of the ring below its position, and of the ring above,
-    /// to which its parent belongs. Where there is no such ring, the roster is empty.
+    /// What this peer knows of its own ring, of the ring below its position, and of the ring above, to
+    /// which its parent belongs: of that only the outline. Where there is no such ring, the roster is empty.
     pub fn rings(&self) -> [&Ring; 3] {
         [&self.own, &self.below, &self.above]
     }
@@ -363,12 +370,16 @@ impl Polyring {
             }
         }
         match message {
-            Message::Join(walk) => self.on_join(cx, walk),
+            Message::Join(walk) => self.on_join(cx, *walk),
             Message::Choose { nonce, candidates } => self.on_choose(cx, nonce, candidates),
             Message::Offer(offer) => self.on_offer(cx, *offer),
             Message::Promote(offer) => self.on_promote(cx, from, *offer),
             Message::Hello(hello) => self.on_hello(cx, from, hello),
-            Message::Summary { ring, versions } => self.on_summary(cx, from, ring, versions),
+            Message::Summary {
+                ring,
+                digest,
+                versions,
+            } => self.on_summary(cx, from, ring, digest, versions),
             Message::Records {
                 ring,
                 members,
@@ -440,8 +451,11 @@ impl Polyring {
         if self.own.change() == Change::Shape {
             self.refute(cx);
         }
+        if self.above.change() == Change::Shape {
+            Arc::make_mut(&mut self.above).outline(cx.view.host, self.own.id);
+        }
         let news = std::mem::take(&mut self.news);
-        let mut changes = [&mut self.own, &mut self.below, &mut self.above].map(Ring::settle);
+        let mut changes = self.settle_rings();
         if news.has_moved {
             changes = [Change::Shape; 3];
         }
@@ -450,9 +464,21 @@ impl Polyring {
             return;
         }
         let is_reshaped = changes.contains(&Change::Shape);
+        let known = match self.below.population() {
+            0 => SmallVec::new(),
+            _ => self.outline(),
+        };
         if is_reshaped {
             self.derive_tables(&cx.view, changes);
             self.hold_links(cx);
+        }
+        if own > Change::Nothing {
+            let known = if news.has_moved {
+                self.outline()
+            } else {
+                known
+            };
+            self.tell_outline(cx, &known);
         }
         if news.has_new_prefix || own == Change::Shape {
             self.derive_guid(cx);
@@ -470,7 +496,7 @@ impl Polyring {
         }
         self.watch_parent(cx);
         let may_lead_anew = news.has_rerouted && self.has_mates();
-        if own.max(below) > Change::Nothing || may_lead_anew || news.has_aged {
+        if own == Change::Shape || below > Change::Nothing || may_lead_anew || news.has_aged {
             self.count(cx);
             self.staff(cx);
         }
@@ -482,6 +508,15 @@ impl Polyring {
         {
             cx.tell(Event::Changed);
         }
+    }
+
+    /// What has become of the rosters since; from now on, nothing has.
+    fn settle_rings(&mut self) -> [Change; 3] {
+        let above = match self.above.change() {
+            Change::Nothing => Change::Nothing,
+            _ => Arc::make_mut(&mut self.above).settle(),
+        };
+        [self.own.settle(), self.below.settle(), above]
     }
 
     fn hold_links(&mut self, cx: &mut Cx<'_>) {
@@ -502,7 +537,7 @@ impl Polyring {
             if is_new || self.is_up(peer) {
                 self.links.hold(peer);
                 cx.out.push(Output::Open(peer));
-                if self.is_up(peer) {
+                if self.is_up(peer) && !self.sync.has_agreed(peer) {
                     // Connected for another reason, so that no `Up` will follow.
                     self.send_hello(cx, peer);
                 }
@@ -525,6 +560,7 @@ impl Polyring {
             below,
             parent,
             above: _,
+            outline: _,
         } = &self.table;
         let of = |slots: &'_ Slots, role| {
             let partners = slots.cells().iter().flat_map(|cell| {
@@ -637,12 +673,20 @@ impl Polyring {
             let mates = self.table.own.members_at(self.table.mine);
             let rank = self.me().and_then(|me| Rank::among(mates, me));
             self.table.rank = rank.unwrap_or_default();
+            self.table.outline = None;
         }
         if below == Change::Shape {
             self.table.below.derive(&self.below, view.host, is_up);
         }
         if above == Change::Shape {
-            self.table.parent = table::members_of(&self.above, self.own.id, view.host, is_up);
+            let parents = self.above.ranked(view.host, self.own.id);
+            self.table.parent = parents
+                .into_iter()
+                .map(|peer| Link {
+                    peer,
+                    is_up: is_up(peer),
+                })
+                .collect();
         }
     }
 
@@ -689,8 +733,12 @@ impl Polyring {
     }
 
     fn on_sweep(&mut self, cx: &mut Cx<'_>) {
-        for ring in [&mut self.own, &mut self.below, &mut self.above] {
-            ring.sweep(cx.now);
+        for id in [self.own.id, self.below.id, self.above.id] {
+            if self.ring(id).is_some_and(|ring| ring.has_aged(cx.now))
+                && let Some(ring) = self.ring_mut(id)
+            {
+                ring.sweep(cx.now);
+            }
         }
         self.grants.sweep(cx.now);
         self.news.has_aged = true;
@@ -720,18 +768,9 @@ impl Polyring {
 
     /// The longest-granted member of a position that is me or connected.
     fn leader(&self, cx: &Cx<'_>, ring: &Ring, position: PositionId) -> Option<Peer> {
-        let is_there = |peer: &Peer| *peer == cx.me() || self.is_up(*peer);
-        let mut there = ring.peers_of(position).filter(is_there);
-        let (first, second) = (there.next()?, there.next());
-        if second.is_none() {
-            return Some(first);
-        }
-        let reachable = ring
-            .members_of(position)
-            .filter(|record| is_there(&record.peer));
-        reachable
-            .min_by_key(|record| (record.sequence(), cx.id(record.peer)))
-            .map(|record| record.peer)
+        let members = ring.ranked(cx.host(), position);
+        let mut members = members.into_iter();
+        members.find(|peer| *peer == cx.me() || self.is_up(*peer))
     }
 
     fn is_leader(&self, cx: &Cx<'_>) -> bool {

@@ -185,6 +185,25 @@ impl Position {
         Self { grant, later }
     }
 
+    /// The same position, without any count.
+    #[must_use]
+    pub(super) fn uncounted(self) -> Self {
+        match self.census() {
+            Some(_) => Self::new(self.grant.clone(), self.label().cloned(), None),
+            None => self,
+        }
+    }
+
+    /// Whether this is the very same, and not only equal.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        fn is_same<T>(mine: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+            mine.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+        }
+        Arc::ptr_eq(&self.grant, &other.grant)
+            && is_same(self.label(), other.label())
+            && is_same(self.census(), other.census())
+    }
+
     /// A later coordinate, if it was given one.
     pub fn label(&self) -> Option<&Arc<Label>> {
         self.later.as_ref()?.label.as_ref()

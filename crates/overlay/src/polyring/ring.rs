@@ -8,6 +8,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, PeerId, Time};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::record::{Census, Label, Member, Position, PositionId};
 use crate::Host;
@@ -37,8 +38,9 @@ pub struct Ring {
     entries: Vec<Entry>,
     /// By id.
     places: Vec<Place>,
-    /// The sum of the hashes of the living part.
-    digest: u64,
+    /// The sums of the hashes of the living part: of members and of positions.
+    member_words: u64,
+    place_words: u64,
     change: Change,
 }
 
@@ -52,11 +54,37 @@ pub(super) enum Change {
     Shape,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     peer: Peer,
+    standing: Standing,
+}
+
+/// In one word, because it is looked at most: in which turn a member that lives here was granted its
+/// place, or else since when it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing(u32);
+
+impl Standing {
+    const GONE: u32 = 1 << 31;
+
+    fn living(record: &Member) -> Self {
+        Self(record.sequence().min(u64::from(Self::GONE - 1)) as u32)
+    }
+
+    fn gone(now: Time) -> Self {
+        Self(Second::of(now).0.get() | Self::GONE)
+    }
+
+    const fn lives(self) -> bool {
+        self.0 < Self::GONE
+    }
+
     /// Since when it does not live here; nothing while it does.
-    gone: Option<Second>,
+    fn since(self) -> Option<Second> {
+        let second = NonZeroU32::new(self.0 & (Self::GONE - 1)).filter(|_| !self.lives());
+        second.map(Second)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +106,7 @@ struct Place {
 }
 
 /// A moment in whole seconds from 1, half as long as a [`Time`] and never zero.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Second(NonZeroU32);
 
 impl Second {
@@ -114,7 +142,8 @@ impl Ring {
             known: Vec::new(),
             entries: Vec::new(),
             places: Vec::new(),
-            digest: 0,
+            member_words: 0,
+            place_words: 0,
             change: Change::Shape,
         }
     }
@@ -165,7 +194,7 @@ impl Ring {
     /// The record of a peer, if it lives in this ring.
     pub fn living_record(&self, peer: Peer) -> Option<&Arc<Member>> {
         self.find(peer)
-            .filter(|at| self.known[*at].gone.is_none())
+            .filter(|at| self.known[*at].standing.lives())
             .map(|at| &self.entries[at].record)
     }
 
@@ -177,7 +206,7 @@ impl Ring {
     /// Whether the peer lives in this ring.
     pub(super) fn lives(&self, peer: Peer) -> bool {
         self.find(peer)
-            .is_some_and(|at| self.known[at].gone.is_none())
+            .is_some_and(|at| self.known[at].standing.lives())
     }
 
     /// How many members live in it.
@@ -187,7 +216,7 @@ impl Ring {
 
     /// The living members' handles, in the order of [`living`](Self::living).
     pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
-        let living = self.known.iter().filter(|known| known.gone.is_none());
+        let living = self.known.iter().filter(|known| known.standing.lives());
         living.map(|known| known.peer)
     }
 
@@ -198,10 +227,45 @@ impl Ring {
             .map(|(known, _)| known.peer)
     }
 
-    /// Who lives where, in the order of [`living`](Self::living).
-    pub(super) fn homes(&self) -> impl Iterator<Item = (PositionId, Peer)> {
-        self.inhabitants()
-            .map(|(known, entry)| (entry.position, known.peer))
+    /// Who lives where: by position id, of each position the longest granted first.
+    pub(super) fn homes(&self, host: &dyn Host) -> SmallVec<[(PositionId, Peer); 64]> {
+        let homes = self.rank(host, |_| true);
+        homes
+            .into_iter()
+            .map(|at| (self.entries[at].position, self.known[at].peer))
+            .collect()
+    }
+
+    /// The members of a position, the longest granted first.
+    pub(super) fn ranked(&self, host: &dyn Host, position: PositionId) -> SmallVec<[Peer; 4]> {
+        let members = self.rank(host, |home| home == position);
+        members.into_iter().map(|at| self.known[at].peer).collect()
+    }
+
+    /// The living members of some positions: by position, the longest granted first. Those are compared
+    /// by their records only where turns are beyond 31 bits, or were given twice.
+    fn rank(
+        &self,
+        host: &dyn Host,
+        is_meant: impl Fn(PositionId) -> bool,
+    ) -> SmallVec<[usize; 64]> {
+        let living = (0..).zip(self.known.iter().zip(&self.entries));
+        let mut ranked: SmallVec<[(PositionId, u32, usize); 64]> = living
+            .filter(|(_, (known, entry))| known.standing.lives() && is_meant(entry.position))
+            .map(|(at, (known, entry))| (entry.position, known.standing.0, at))
+            .collect();
+        let key = |at: usize| {
+            (
+                self.entries[at].record.sequence(),
+                host.id(self.known[at].peer),
+            )
+        };
+        ranked.sort_unstable_by(|a, b| {
+            (a.0, a.1)
+                .cmp(&(b.0, b.1))
+                .then_with(|| key(a.2).cmp(&key(b.2)))
+        });
+        ranked.into_iter().map(|(_, _, at)| at).collect()
     }
 
     /// The coordinates of the positions that somebody holds, by position id.
@@ -241,9 +305,9 @@ impl Ring {
                     by_head.then_with(|| host.id(entry.record.peer).cmp(&id))
                 };
                 let at = self.entries.binary_search_by(order).unwrap_or_else(|at| at);
-                let (peer, gone) = (record.peer, Some(Second::of(now)));
+                let (peer, standing) = (record.peer, Standing::gone(now));
                 let position = PositionId::CENTER;
-                insert(&mut self.known, at, Known { peer, gone });
+                insert(&mut self.known, at, Known { peer, standing });
                 let entry = Entry {
                     record,
                     head,
@@ -282,7 +346,7 @@ impl Ring {
                 if is_founder_other || is_relabelled {
                     place.coordinate = place.position.coordinate();
                     let change = place.word().wrapping_sub(before);
-                    self.digest = self.digest.wrapping_add(change);
+                    self.place_words = self.place_words.wrapping_add(change);
                     self.change = Change::Shape;
                 } else if is_recounted {
                     self.change = self.change.max(Change::Words);
@@ -297,7 +361,7 @@ impl Ring {
                     id,
                     vacant: (!is_held).then(|| Second::of(now)),
                 };
-                self.digest = self.digest.wrapping_add(place.word());
+                self.place_words = self.place_words.wrapping_add(place.word());
                 insert(&mut self.places, at, place);
                 self.change = Change::Shape;
                 true
@@ -305,14 +369,45 @@ impl Ring {
         }
     }
 
+    /// Whether [`sweep`](Self::sweep) would drop something.
+    pub(super) fn has_aged(&self, now: Time) -> bool {
+        let is_aged = |since: Option<Second>| since.is_some_and(|it| it.age(now) >= REST);
+        self.known
+            .iter()
+            .any(|known| is_aged(known.standing.since()))
+            || self.places.iter().any(|place| is_aged(place.vacant))
+    }
+
+    /// Whether this is the other, to the last record, and not only in what it says.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let is_same_member =
+            |(mine, other): (&Entry, &Entry)| Arc::ptr_eq(&mine.record, &other.record);
+        let is_same_place = |(mine, other): (&Place, &Place)| {
+            mine.position.is_alike(&other.position) && mine.vacant == other.vacant
+        };
+        (self.id, self.digest(), self.change) == (other.id, other.digest(), other.change)
+            && self.known == other.known
+            && self.places.len() == other.places.len()
+            && self.entries.iter().zip(&other.entries).all(is_same_member)
+            && self.places.iter().zip(&other.places).all(is_same_place)
+    }
+
     /// Drops what has aged: records of the gone, and positions that nobody took over.
     pub fn sweep(&mut self, now: Time) {
         let is_aged = |since: Option<Second>, limit| since.is_some_and(|it| it.age(now) >= limit);
-        if self.known.iter().any(|it| is_aged(it.gone, TOMBSTONE)) {
+        if self
+            .known
+            .iter()
+            .any(|it| is_aged(it.standing.since(), TOMBSTONE))
+        {
             let mut known = self.known.iter();
-            self.entries
-                .retain(|_| known.next().is_some_and(|it| !is_aged(it.gone, TOMBSTONE)));
-            self.known.retain(|it| !is_aged(it.gone, TOMBSTONE));
+            self.entries.retain(|_| {
+                known
+                    .next()
+                    .is_some_and(|it| !is_aged(it.standing.since(), TOMBSTONE))
+            });
+            self.known
+                .retain(|it| !is_aged(it.standing.since(), TOMBSTONE));
             self.change = self.change.max(Change::Words);
         }
         let before = self.places.len();
@@ -327,17 +422,50 @@ impl Ring {
 
     /// A hash of the living part: equal rosters, equal hashes.
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.member_words.wrapping_add(self.place_words)
+    }
+
+    /// The digest of a roster whose living members are these of mine.
+    pub(super) fn digest_of(&self, members: impl Iterator<Item = Peer>) -> u64 {
+        let living = members.filter_map(|peer| self.find(peer));
+        let words = living
+            .filter(|at| self.known[*at].standing.lives())
+            .map(|at| self.entries[at].word());
+        words.fold(self.place_words, u64::wrapping_add)
     }
 
     /// What is held, the dead and departed included, by head.
     pub fn versions(&self) -> Vec<Version> {
-        let version = |entry: &Entry| Version {
-            head: entry.head,
-            incarnation: entry.record.incarnation,
-            is_accused: entry.record.accusation.is_some(),
-        };
-        self.entries.iter().map(version).collect()
+        self.entries.iter().map(Entry::version).collect()
+    }
+
+    /// What is held, of the living only these, by head.
+    pub(super) fn versions_of(&self, is_meant: impl Fn(Peer) -> bool) -> Vec<Version> {
+        let held = self.known.iter().zip(&self.entries);
+        held.filter(|(known, _)| !known.standing.lives() || is_meant(known.peer))
+            .map(|(_, entry)| entry.version())
+            .collect()
+    }
+
+    /// Forgets all living members but those of a position, and of every other one the longest granted.
+    pub(super) fn outline(&mut self, host: &dyn Host, position: PositionId) {
+        let ranked = self.rank(host, |home| home != position);
+        if ranked.len() < self.staffed_places().count() {
+            return;
+        }
+        let mut surplus: SmallVec<[usize; 64]> = SmallVec::new();
+        for pair in ranked.windows(2) {
+            if self.entries[pair[0]].position == self.entries[pair[1]].position {
+                surplus.push(pair[1]);
+            }
+        }
+        surplus.sort_unstable();
+        for at in surplus.into_iter().rev() {
+            let word = self.entries.remove(at).word();
+            self.known.remove(at);
+            self.member_words = self.member_words.wrapping_sub(word);
+            self.change = Change::Shape;
+        }
     }
 
     /// The records of these peers, named by head, smallest first.
@@ -364,7 +492,7 @@ impl Ring {
         self.known
             .iter()
             .zip(&self.entries)
-            .filter(|(known, _)| known.gone.is_none())
+            .filter(|(known, _)| known.standing.lives())
     }
 
     fn staffed_places(&self) -> impl Iterator<Item = &Place> {
@@ -389,40 +517,50 @@ impl Ring {
             return;
         };
         entry.position = seat.position;
-        self.digest = self.digest.wrapping_add(entry.word());
-        self.known[at].gone = None;
+        self.member_words = self.member_words.wrapping_add(entry.word());
+        self.known[at].standing = Standing::living(&entry.record);
         self.change = Change::Shape;
         if let Ok(place) = self.find_place(seat.position) {
             let place = &mut self.places[place];
             let before = place.word();
             place.vacant = None;
             let change = place.word().wrapping_sub(before);
-            self.digest = self.digest.wrapping_add(change);
+            self.place_words = self.place_words.wrapping_add(change);
         }
     }
 
     /// The record at `at` is about to be replaced.
     fn move_out(&mut self, at: usize, now: Time) {
-        let is_gone = self.known[at].gone.replace(Second::of(now)).is_some();
-        if is_gone {
+        let standing = &mut self.known[at].standing;
+        let was_living = standing.lives();
+        *standing = Standing::gone(now);
+        if !was_living {
             self.change = self.change.max(Change::Words);
             return;
         }
         self.change = Change::Shape;
         let entry = &self.entries[at];
-        self.digest = self.digest.wrapping_sub(entry.word());
+        self.member_words = self.member_words.wrapping_sub(entry.word());
         let position = entry.position;
         if self.peers_of(position).next().is_none()
             && let Ok(place) = self.find_place(position)
         {
             let place = &mut self.places[place];
-            self.digest = self.digest.wrapping_sub(place.word());
+            self.place_words = self.place_words.wrapping_sub(place.word());
             place.vacant = Some(Second::of(now));
         }
     }
 }
 
 impl Entry {
+    fn version(&self) -> Version {
+        Version {
+            head: self.head,
+            incarnation: self.record.incarnation,
+            is_accused: self.record.accusation.is_some(),
+        }
+    }
+
     /// What a living member adds to the digest.
     fn word(&self) -> u64 {
         mix(self.head ^ mix(self.record.incarnation ^ mix(self.position.0)))

@@ -15,6 +15,7 @@ use super::{
     has_passed,
     links::Role,
     message::{MAX_LINEAGE, MAX_RECORDS},
+    outline::Tiding,
     table::Rank,
 };
 
@@ -51,6 +52,8 @@ pub(super) struct Repairs {
     /// Who lives in which ring, by hearsay, and was not told on yet.
     gossip: Vec<(PositionId, Peer)>,
     is_dialling: bool,
+    /// Who has just said hello, and holds what I hold: there is nothing to answer.
+    agreed: Option<Peer>,
     turn: u8,
     beat: Duration,
     /// When the next beat is due; a timer that runs out before is an old one.
@@ -72,6 +75,16 @@ impl Repairs {
             let span = cx.random.between(DIAL.0, DIAL.1);
             cx.after(span, Timer::Dial);
         }
+    }
+
+    /// Whether the peer has just said that it holds what I hold.
+    pub(super) fn has_agreed(&self, peer: Peer) -> bool {
+        self.agreed == Some(peer)
+    }
+
+    /// The input is through.
+    pub(super) const fn rest(&mut self) {
+        self.agreed = None;
     }
 
     /// It was heard again: others tell it on.
@@ -122,10 +135,13 @@ impl Polyring {
         let Some(position) = self.own.position(self.position_id()).cloned() else {
             return;
         };
+        self.digest_outline(to);
         let held = [&self.own, &self.below, &self.above]
             .into_iter()
             .filter(|ring| ring.id != NOWHERE);
-        let digests = held.map(|ring| (ring.id, ring.digest())).collect();
+        let digests = held
+            .map(|ring| (ring.id, self.digest_for(to, ring)))
+            .collect();
         let above = (self.above.population() > 0).then_some(self.above.id);
         let (center, sample) = (self.center(cx), self.sample(cx));
         cx.send(
@@ -159,15 +175,23 @@ impl Polyring {
         if self.record.is_none() {
             return;
         }
+        let was_wanted = self.links.is_wanted(from);
         self.learn_sample(cx, from, &hello.sample);
         self.compare_centers(cx, from, &hello.center);
         if !is_known {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);
         }
+        self.sync.agreed = self.own.lives(from).then_some(from);
+        self.digest_outline(from);
         for (id, digest) in hello.digests.into_iter().take(3) {
             let Some(ring) = self.ring(id) else { continue };
-            if ring.digest() != digest {
-                self.plan_repair(cx, from, id, digest);
+            if self.digest_for(from, ring) != digest {
+                self.sync.agreed = None;
+                // A new sibling is about to be answered, and compares then: one of the two is enough.
+                let will_compare = !was_wanted && self.own.lives(from);
+                if !will_compare {
+                    self.plan_repair(cx, from, id, digest);
+                }
             }
         }
         // It may be taken for dead here: it should hear so, and refute.
@@ -237,11 +261,19 @@ impl Polyring {
         let mut compared: SmallVec<[PositionId; 3]> = SmallVec::new();
         let mut left = count.saturating_sub(1).min(MORE_REPAIRS);
         for Repair { with, ring, told } in plans {
-            let differs = self.ring(ring).filter(|mine| mine.digest() != told);
+            let mine = self.ring(ring).map(|it| (it, self.digest_for(with, it)));
+            let differs = mine.filter(|(_, digest)| *digest != told);
             let is_next = self.is_up(with) && !compared.contains(&ring);
-            if let Some(mine) = differs.filter(|_| is_next) {
-                let versions = mine.versions();
-                cx.send(with, Message::Summary { ring, versions });
+            if let Some((mine, digest)) = differs.filter(|_| is_next) {
+                let versions = self.versions_for(with, mine);
+                cx.send(
+                    with,
+                    Message::Summary {
+                        ring,
+                        digest,
+                        versions,
+                    },
+                );
                 compared.push(ring);
             } else if differs.is_some() && left > 0 {
                 left -= 1;
@@ -255,17 +287,20 @@ impl Polyring {
         cx: &mut Cx<'_>,
         from: Peer,
         id: PositionId,
+        digest: u64,
         mut theirs: Vec<Version>,
     ) {
         if !self.may_share(from) {
-            cx.fault("a summary from a peer of no common ring");
+            // A stranger; or one of my ring whom I do not know yet, as I have just risen into it.
             return;
         }
         let Some(ring) = self.ring(id) else { return };
-        let mine = ring.versions();
+        if self.digest_for(from, ring) == digest {
+            return;
+        }
         theirs.sort_by_key(|version| version.head);
-        let lacks = newer(&mine, &theirs);
-        let mut wanted = newer(&theirs, &mine);
+        let lacks = newer(&self.versions_for(from, ring), &theirs);
+        let mut wanted = newer(&theirs, &ring.versions());
         wanted.truncate(MAX_RECORDS);
         let (members, mut positions) = self.pick_records(id, &lacks);
         // Labels may differ where members do not; those that nobody holds make no difference.
@@ -337,7 +372,7 @@ impl Polyring {
         }
     }
 
-    /// Verifies and merges; passes on to the children what is new in their ring above.
+    /// Verifies and merges.
     fn take(
         &mut self,
         cx: &mut Cx<'_>,
@@ -346,13 +381,15 @@ impl Polyring {
         members: impl IntoIterator<Item = Arc<Member>>,
         positions: impl IntoIterator<Item = Position>,
     ) {
-        // To be passed on: to the children what is new in their ring above, to the other members of my
-        // position what its sender did not tell them itself.
+        // To be passed on to the other members of my position: what its sender did not tell them itself.
         let mates = self.unpaired_mates(cx.me(), from);
         let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         let mut told_positions = Vec::new();
-        let mut new_positions = Vec::new();
         for position in positions {
+            let position = match id == self.above.id {
+                true => position.uncounted(),
+                false => position,
+            };
             if let Some(position) = self.admit_position(cx, from, id, position) {
                 let is_new = self
                     .ring(id)
@@ -366,13 +403,12 @@ impl Polyring {
                     if !mates.is_empty() {
                         told_positions.push(position.clone());
                     }
-                    if is_new {
-                        new_positions.push(position);
+                    if is_new && id == self.own.id {
+                        self.tidings.push(Tiding::Position(position.id()));
                     }
                 }
             }
         }
-        let mut new_members = Vec::new();
         for record in members {
             let mine = self.ring(id).and_then(|ring| ring.record(record.peer));
             if mine.is_some_and(|mine| !record.outranks(mine)) {
@@ -407,7 +443,7 @@ impl Polyring {
                         told.push((id, record.clone()));
                     }
                     if id == self.own.id {
-                        new_members.push(record.clone());
+                        self.tidings.push(Tiding::Member(record.peer));
                     }
                 }
             }
@@ -423,27 +459,6 @@ impl Polyring {
                 if !(members.is_empty() && positions.is_empty()) {
                     self.send_records(cx, mate, ring, members, positions);
                 }
-            }
-        }
-        // A record may say that a peer left my ring, and come with the news of another one.
-        let own = self.own.id;
-        if id != own {
-            new_positions.clear();
-        }
-        let is_news = !(new_members.is_empty() && new_positions.is_empty());
-        if is_news && self.is_leader(cx) {
-            for record in &new_members {
-                let position = record
-                    .seat
-                    .and_then(|seat| self.own.position(seat.position));
-                if let Some(position) =
-                    position.filter(|it| new_positions.iter().all(|new| new.id() != it.id()))
-                {
-                    new_positions.push(position.clone());
-                }
-            }
-            for child in self.living_peers(&self.below, cx.me()) {
-                self.send_records(cx, child, own, new_members.clone(), new_positions.clone());
             }
         }
     }
@@ -642,9 +657,12 @@ impl Polyring {
     }
 
     pub(super) fn ring_mut(&mut self, id: PositionId) -> Option<&mut Ring> {
-        [&mut self.own, &mut self.below, &mut self.above]
-            .into_iter()
-            .find(|ring| ring.id == id && id != NOWHERE)
+        let mut rings = [&mut self.own, &mut self.below].into_iter();
+        if let Some(ring) = rings.find(|ring| ring.id == id && id != NOWHERE) {
+            return Some(ring);
+        }
+        let is_above = self.above.id == id && id != NOWHERE;
+        is_above.then(|| Arc::make_mut(&mut self.above))
     }
 
     pub(super) fn is_neighbour(&self, peer: Peer) -> bool {

@@ -16,6 +16,8 @@ pub(super) struct Table {
     pub(super) above: PositionId,
     /// Its place among the members of its position.
     pub(super) rank: Rank,
+    /// The digest of the own ring's outline, if one of the ring below asked for it since it changed.
+    pub(super) outline: Option<u64>,
     /// The own ring, this peer's position among it.
     pub(super) own: Slots,
     /// The child ring.
@@ -63,9 +65,9 @@ pub(super) struct Cell {
 struct Home {
     position: PositionId,
     coordinate: u32,
-    holder: Option<Peer>,
-    /// Whether it has more members than the holder.
-    has_mates: bool,
+    /// Where its members are among all.
+    first: u16,
+    len: u16,
     has_cell: bool,
 }
 
@@ -138,22 +140,38 @@ impl Table {
 }
 
 impl Slots {
-    /// Derives the table of a ring anew, given the links that stand. Linear, and nothing is sorted:
-    /// the array of coordinates puts the positions in order.
+    /// Derives the table of a ring anew, given the links that stand. The array of coordinates puts the
+    /// positions in order.
     pub(super) fn derive(&mut self, ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
         let home = |(position, coordinate)| Home {
             position,
             coordinate,
-            holder: None,
-            has_mates: false,
+            first: 0,
+            len: 0,
             has_cell: false,
         };
         let mut homes: SmallVec<[Home; 64]> = ring.labels().map(home).collect();
-        for (position, peer) in ring.homes() {
-            if let Ok(at) = homes.binary_search_by_key(&position, |home| home.position) {
-                homes[at].has_mates = homes[at].holder.replace(peer).is_some();
-            }
+        let members = ring.homes(host);
+        let mut next = 0;
+        for home in &mut homes {
+            // Both are by position; some members may be of a position that is not known.
+            next += members[next..]
+                .iter()
+                .take_while(|(at, _)| *at < home.position)
+                .count();
+            let here = members[next..]
+                .iter()
+                .take_while(|(at, _)| *at == home.position);
+            (home.first, home.len) = (next as u16, here.count() as u16);
+            next += usize::from(home.len);
         }
+        let linked = |home: &Home| {
+            let members = &members[usize::from(home.first)..][..usize::from(home.len)];
+            members.iter().map(|(_, peer)| Link {
+                peer: *peer,
+                is_up: is_up(*peer),
+            })
+        };
 
         let len = homes.iter().map(|home| home.coordinate as usize + 1).max();
         self.by_coordinate.clear();
@@ -179,26 +197,20 @@ impl Slots {
         let mut by_coordinate = std::mem::take(&mut self.by_coordinate);
         for slot in by_coordinate.iter_mut().filter(|slot| **slot > 0) {
             let home = &mut homes[usize::from(*slot) - 1];
-            self.settle(ring, home, host, &is_up);
+            self.settle(home, linked(home));
             home.has_cell = true;
             *slot = self.cells.len() as u16;
         }
         self.by_coordinate = by_coordinate;
         for home in homes.iter().filter(|home| !home.has_cell) {
-            self.settle(ring, home, host, &is_up);
+            self.settle(home, linked(home));
         }
     }
 
     /// Gives a position its cell.
-    fn settle(&mut self, ring: &Ring, home: &Home, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
+    fn settle(&mut self, home: &Home, members: impl Iterator<Item = Link>) {
         let first = self.links.len();
-        if home.has_mates {
-            let members = members_of(ring, home.position, host, is_up);
-            self.links.extend(members);
-        } else if let Some(peer) = home.holder {
-            let is_up = is_up(peer);
-            self.links.push(Link { peer, is_up });
-        }
+        self.links.extend(members);
         self.cells.push(Cell {
             position: home.position,
             coordinate: home.coordinate,
@@ -260,24 +272,6 @@ impl Cell {
             tag: self.position.tag(),
         }
     }
-}
-
-/// The members of one position, the longest granted first.
-pub(super) fn members_of(
-    ring: &Ring,
-    position: PositionId,
-    host: &dyn Host,
-    is_up: impl Fn(Peer) -> bool,
-) -> SmallVec<[Link; 2]> {
-    let mut members: SmallVec<[_; 1]> = ring.members_of(position).collect();
-    if members.len() > 1 {
-        members.sort_by_cached_key(|record| (record.sequence(), host.id(record.peer)));
-    }
-    let link = |record: &std::sync::Arc<super::record::Member>| Link {
-        peer: record.peer,
-        is_up: is_up(record.peer),
-    };
-    members.into_iter().map(link).collect()
 }
 
 /// The member to use: the wanted one if it is linked, else one of the linked by flow.

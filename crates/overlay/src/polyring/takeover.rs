@@ -292,16 +292,17 @@ impl Polyring {
     ) {
         let orphans = self.living_peers(&self.below, cx.me());
         let above_id = above.as_ref().map_or(NOWHERE, |above| above.ring);
-        let own = std::mem::replace(&mut self.above, Ring::new(above_id));
-        self.below = std::mem::replace(&mut self.own, own);
+        let own = std::mem::replace(&mut self.above, Arc::new(Ring::new(above_id)));
+        self.below = std::mem::replace(&mut self.own, Arc::unwrap_or_clone(own));
         let mut lineage = std::mem::take(&mut self.lineage);
         lineage.pop();
         // The ring above then, even where nobody in it is known.
         if above_id == NOWHERE
             && let Some(parent) = lineage.last()
         {
-            self.above = Ring::new(parent.grant.seat.ring);
-            self.above.merge_position(parent.clone(), cx.now);
+            let mut above = Ring::new(parent.grant.seat.ring);
+            above.merge_position(parent.clone(), cx.now);
+            self.above = Arc::new(above);
         }
         self.follow(lineage);
         self.heal.election = None;
@@ -317,7 +318,7 @@ impl Polyring {
         let parent = self.own.records().find(of_parent).cloned();
         if let Some(parent) = parent.filter(|it| it.seat.is_some_and(|it| it.ring == self.above.id))
         {
-            self.above.merge_member(cx.host(), parent, cx.now);
+            Arc::make_mut(&mut self.above).merge_member(cx.host(), parent, cx.now);
         }
         let Some(record) = self.record.clone() else {
             return;

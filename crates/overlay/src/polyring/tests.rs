@@ -665,7 +665,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
             }
         });
     prop_oneof![
-        walk.prop_map(Message::Join),
+        walk.prop_map(|walk| Message::Join(Box::new(walk))),
         (
             any::<u64>(),
             prop::collection::vec((0..30_u32).prop_map(Peer), 0..40)
@@ -731,6 +731,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 };
                 Message::Summary {
                     ring,
+                    digest: versions.len() as u64,
                     versions: versions.into_iter().map(version).collect(),
                 }
             }),

@@ -358,6 +358,7 @@ impl<O: Lab> Actor<O> {
         let mut outputs = std::mem::take(&mut sink.outputs);
         node.handle(now, &mut self.random, &desk, input, &mut outputs);
         let (mut messages, mut bytes) = (0, 0);
+        let mut is_reshaped = false;
         for output in outputs.drain(..) {
             match output {
                 Output::Send(peer, lane, frame) => self.send(common, sink, peer.0, lane, frame),
@@ -377,10 +378,16 @@ impl<O: Lab> Actor<O> {
                     bytes += message.payload.len();
                     self.hear(common, sink, &message);
                 }
-                Output::Event(event) => sink.tally.hear(common, &event),
+                Output::Event(event) => {
+                    is_reshaped |= matches!(event, Told::Placed(_) | Told::Changed);
+                    sink.tally.hear(common, &event);
+                }
             }
         }
         sink.outputs = outputs;
+        if is_reshaped && let Some(node) = self.node.as_deref_mut() {
+            node.overlay_mut().share(sink.shared);
+        }
         if messages > 0 {
             self.input(common, sink, Input::Drained(messages, bytes));
         }

@@ -29,6 +29,12 @@ pub(crate) trait Lab: Standing {
     /// Looks at all tables at once, and notes what does not hold; `peers` are in order of handle.
     fn inspect(peers: &[(u32, &Self)], findings: &mut Findings);
 
+    /// What peers hold alike, to be held once.
+    type Shared: Default + Send;
+
+    /// Gives up its own copy of what others hold alike; nothing that it does depends on it.
+    fn share(&mut self, shared: &mut Self::Shared);
+
     /// Whether a message tells of a change.
     fn is_news(message: &Self::Message) -> bool;
 

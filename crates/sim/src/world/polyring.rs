@@ -2,7 +2,7 @@
 //! (POLYRING.md, 2.6): every position and every GUID is held by one cluster, all members of a ring
 //! hold the same roster, and prefixes are their parents' GUIDs.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ringweave_ids::{Guid, Peer, Signature, Step, Time};
 use ringweave_overlay::{
@@ -93,13 +93,13 @@ impl Lab for Polyring {
             Some((rings[at].1, rings[at].2))
         };
         let mut places: Vec<(&Guid, u32, PositionId)> = Vec::with_capacity(peers.len());
-        let mut positions: Vec<(PositionId, &Guid)> = Vec::with_capacity(peers.len());
+        let mut positions: Vec<(PositionId, &Guid, &Self)> = Vec::with_capacity(peers.len());
         for (handle, peer) in peers {
             let Some(guid) = peer.address() else { continue };
             let position = peer.rings()[1].id;
             places.push((guid, *handle, position));
-            positions.push((position, guid));
-            let [own, below, above] = peer.rings();
+            positions.push((position, guid, peer));
+            let [own, below, _] = peer.rings();
             let is_mine = own.living().any(|record| record.peer.0 == *handle);
             let size = own.living().count() as u32;
             let real = find(own.id).map_or(0, |(_, size)| size);
@@ -114,12 +114,6 @@ impl Lab for Polyring {
             findings.check(is_below_true, || {
                 format!("peer {handle} at {guid} is mistaken about the ring below it")
             });
-            if own.id != PositionId::CENTER {
-                let real = find(above.id).map(|(digest, _)| digest);
-                findings.check(real == Some(above.digest()), || {
-                    format!("peer {handle} at {guid} is mistaken about the ring above it")
-                });
-            }
         }
         places.sort_unstable_by(|a, b| a.0.cmp(b.0));
         let coordinates = |guid: &Guid| Self::coordinates(guid);
@@ -133,18 +127,40 @@ impl Lab for Polyring {
                 )
             });
         }
-        positions.sort_unstable_by_key(|(position, _)| *position);
+        positions.sort_unstable_by_key(|(position, ..)| *position);
+        let mut outlines = vec![None; positions.len()];
         for (handle, peer) in peers {
             let Some(guid) = peer.address() else { continue };
-            let ring = peer.rings()[0].id;
-            let parent = positions.binary_search_by_key(&ring, |(position, _)| *position);
+            let [own, _, above] = peer.rings();
+            let parent = positions.binary_search_by_key(&own.id, |(position, ..)| *position);
             let is_below = match parent {
                 Ok(at) => guid.parent().as_ref() == Some(positions[at].1),
-                Err(_) => ring == PositionId::CENTER && guid.depth() == 1,
+                Err(_) => own.id == PositionId::CENTER && guid.depth() == 1,
             };
             findings.check(is_below, || {
                 format!("peer {handle} at {guid} does not sit below its parent")
             });
+            if own.id != PositionId::CENTER {
+                let real = parent.ok().map(|at| {
+                    *outlines[at].get_or_insert_with(|| positions[at].2.outline_digest())
+                });
+                findings.check(real == Some(above.digest()), || {
+                    format!("peer {handle} at {guid} is mistaken about the ring above it")
+                });
+            }
+        }
+    }
+
+    type Shared = BTreeMap<PositionId, Arc<Ring>>;
+
+    fn share(&mut self, shared: &mut Self::Shared) {
+        let [own, ..] = self.rings();
+        if own.id == PositionId::CENTER || Arc::strong_count(self.above()) > 1 {
+            return;
+        }
+        let siblings = shared.entry(own.id).or_insert_with(|| self.above().clone());
+        if !self.share_above(siblings) {
+            *siblings = self.above().clone();
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) struct Shard<O: Lab> {
     soon: BinaryHeap<Soon<O>>,
     outboxes: Vec<Vec<Event<O>>>,
     outputs: Vec<Output<O>>,
+    shared: O::Shared,
     pub(crate) tally: Tally,
     /// The moment up to which everything has happened.
     now: u64,
@@ -39,6 +40,7 @@ pub(crate) struct Sink<'a, O: Lab> {
     soon: &'a mut BinaryHeap<Soon<O>>,
     outboxes: &'a mut [Vec<Event<O>>],
     pub(crate) outputs: Vec<Output<O>>,
+    pub(crate) shared: &'a mut O::Shared,
     pub(crate) tally: &'a mut Tally,
 }
 
@@ -67,6 +69,7 @@ impl<O: Lab> Shard<O> {
             soon: BinaryHeap::new(),
             outboxes: (0..shards).map(|_| Vec::new()).collect(),
             outputs: Vec::new(),
+            shared: O::Shared::default(),
             tally: Tally::default(),
             now: 0,
         }
@@ -150,6 +153,7 @@ impl<O: Lab> Shard<O> {
             soon: &mut self.soon,
             outboxes: &mut self.outboxes,
             outputs: std::mem::take(&mut self.outputs),
+            shared: &mut self.shared,
             tally: &mut self.tally,
         };
         let result = work(&mut self.actors[place], &mut sink);

@@ -102,12 +102,13 @@ fn is_connected(world: &World, setup: &Setup) -> bool {
         .all(|(from, to)| reaches(from, to).is_some())
 }
 
-/// Whether each peer's three rosters tell of exactly those who live there, and all alike.
+/// Whether each peer's rosters of its own ring and of the one below tell of exactly those who live there,
+/// all alike, and that of the one above of what its parents have it know.
 fn is_true(world: &World) -> bool {
     let mut digests: BTreeMap<PositionId, u64> = BTreeMap::new();
-    let rings = |node: &Node| node.machine.rings().map(Ring::clone);
     for (_, node) in world.living() {
-        for ring in rings(node) {
+        let [own, below, above] = node.machine.rings();
+        for ring in [own, below] {
             let who: BTreeSet<u32> = ring.living().map(|record| record.peer.0).collect();
             let truth: BTreeSet<u32> = world
                 .living()
@@ -117,6 +118,11 @@ fn is_true(world: &World) -> bool {
             if who != truth || *digests.entry(ring.id).or_insert(ring.digest()) != ring.digest() {
                 return false;
             }
+        }
+        let is_parent = |other: &Node| other.machine.rings()[1].id == own.id;
+        let mut parents = world.living().filter(|(_, other)| is_parent(other));
+        if parents.any(|(_, parent)| parent.machine.outline_digest() != above.digest()) {
+            return false;
         }
     }
     true

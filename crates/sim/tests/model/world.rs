@@ -22,12 +22,8 @@ const UNREACHABLE: Duration = Duration::from_secs(1);
 /// How long a connection stands that neither side holds, after the last message.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// What is counted as nonsense and is none: who asks may have moved since, and a label may come before
-/// its keeper is known.
-const LATE: [&str; 2] = [
-    "a summary from a peer of no common ring",
-    "a position that its keeper did not sign",
-];
+/// What is counted as nonsense and is none: a label may come before its keeper is known.
+const LATE: [&str; 1] = ["a position that its keeper did not sign"];
 
 /// What all states of one exploration have in common.
 #[derive(Clone, Debug)]
