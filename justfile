@@ -43,7 +43,7 @@ ci:
 demo *ARGS:
     cargo run --release -- demo {{ARGS}}
 
-# A million simulated peers that join through the protocol: seven minutes, and 16 GiB; four and 13 with `--cluster 1`.
+# A million simulated peers that join through the protocol: some five minutes, and 11 GiB; four and 10 with `--cluster 1`.
 million *ARGS:
     cargo run --release -- sim run --peers 1000000 --lookups 100000 --broadcasts 1 {{ARGS}}
 
