@@ -120,8 +120,10 @@ fn is_true(world: &World) -> bool {
             }
         }
         let is_parent = |other: &Node| other.machine.rings()[1].id == own.id;
-        let mut parents = world.living().filter(|(_, other)| is_parent(other));
-        if parents.any(|(_, parent)| parent.machine.outline_digest() != above.digest()) {
+        let parents: Vec<_> = world.living().filter(|(_, it)| is_parent(it)).collect();
+        let is_orphan = own.id != PositionId::CENTER && parents.is_empty();
+        let is_outline = |it: &Node| it.machine.outline_digest() == above.digest();
+        if is_orphan || !parents.iter().all(|(_, it)| is_outline(it)) {
             return false;
         }
     }
