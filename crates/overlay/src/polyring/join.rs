@@ -387,6 +387,7 @@ impl Polyring {
                 .merge_position(Position::new(grant.clone(), None, None), cx.now);
         }
         self.occupy(cx, seat, Proof::Grant(grant));
+        self.sync.arrive(cx);
         cx.after(SETTLE, Timer::Ready);
         self.arm_beat(cx);
     }

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use ringweave_ids::{Signature, Time};
+use ringweave_ids::{Peer, Signature, Time};
 use smallvec::SmallVec;
 
 use super::{
     Census, Cx, Label, Phase, Polyring, Position, PositionId, Ring, Seat, Timer, has_passed,
+    links::Role,
     ring::{head, mix},
 };
 
@@ -15,7 +16,7 @@ use super::{
 const CENSUS: Duration = Duration::from_secs(3);
 
 /// Branches of one order of size differ by less than this.
-const SIZE: u32 = 8;
+const SIZE: u32 = 64;
 
 /// When the branch was last counted, and whether it will be again.
 #[derive(Clone, Debug, Default)]
@@ -73,12 +74,12 @@ impl Polyring {
         // all, and then its order of size.
         let size = |count: u32| (count > 1).then(|| count.ilog(SIZE));
         let is_for_all = seat.ring == PositionId::CENTER || size(population) != size(last);
-        let others = match is_for_all {
-            true => self.living_peers(&self.own, cx.me()),
-            false => self.mates(cx.me()).into_vec(),
+        let mut others: SmallVec<[Peer; 64]> = match is_for_all {
+            true => self.links.linked(Role::Sibling).collect(),
+            false => self.mates(cx.me()).into_iter().collect(),
         };
-        let parents = self.above.peers_of(seat.ring);
-        for peer in parents.chain(others) {
+        others.extend(self.links.linked(Role::Parent));
+        for peer in others {
             self.send_records(cx, peer, seat.ring, Vec::new(), vec![counted.clone()]);
         }
     }

@@ -54,6 +54,15 @@ impl Links {
         self.0.iter().filter(|link| link.role.is_some())
     }
 
+    /// Those of a role whose connections stand.
+    pub(super) fn linked(&self, role: Role) -> impl Iterator<Item = Peer> {
+        let linked = self
+            .0
+            .iter()
+            .filter(move |it| it.is_up && it.role == Some(role));
+        linked.map(|link| link.peer)
+    }
+
     /// Notes that the connection stands, or no more; whether that is news.
     pub(super) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
         let link = self.entry(peer);

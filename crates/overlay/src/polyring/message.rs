@@ -205,8 +205,20 @@ pub struct Hello {
     pub center: SmallVec<[Peer; CENTER]>,
     /// Some peers that it knows to live.
     pub sample: SmallVec<[Peer; SAMPLE]>,
-    /// Whether it asks for an answer, though the receiver may be no neighbour.
-    pub is_greeting: bool,
+    /// Why it is said, and so what it asks for.
+    pub occasion: Occasion,
+}
+
+/// Why a hello is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Occasion {
+    /// Its sender has just taken its place, and compares its rosters with somebody by itself: nothing is
+    /// to be answered.
+    Arrival,
+    /// Neighbours say what they hold: who holds something else compares.
+    Upkeep,
+    /// The receiver may be no neighbour, and is asked for an answer.
+    Greeting,
 }
 
 impl Walk {

@@ -45,7 +45,7 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
 use smallvec::SmallVec;
 
 pub use config::{Config, Order, Policy, PolicyError, Rule, RuleError};
-pub use message::{Heading, Hello, Message, Offer, Roster, Walk};
+pub use message::{Heading, Hello, Message, Occasion, Offer, Roster, Walk};
 pub use questions::{Cover, Detour, Span};
 pub use record::{
     Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover,
@@ -537,7 +537,7 @@ impl Polyring {
             if is_new || self.is_up(peer) {
                 self.links.hold(peer);
                 cx.out.push(Output::Open(peer));
-                if self.is_up(peer) && !self.sync.has_agreed(peer) {
+                if self.is_up(peer) && !self.sync.is_content(peer) {
                     // Connected for another reason, so that no `Up` will follow.
                     self.send_hello(cx, peer);
                 }

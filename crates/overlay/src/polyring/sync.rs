@@ -9,8 +9,8 @@ use ringweave_ids::{Peer, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Hello, Member, Message, NOWHERE, Polyring, Position, PositionId, Ring, Roster, Rule, Timer,
-    Version,
+    Cx, Hello, Member, Message, NOWHERE, Occasion, Polyring, Position, PositionId, Ring, Roster,
+    Rule, Timer, Version,
     admit::is_sound,
     has_passed,
     links::Role,
@@ -52,8 +52,12 @@ pub(super) struct Repairs {
     /// Who lives in which ring, by hearsay, and was not told on yet.
     gossip: Vec<(PositionId, Peer)>,
     is_dialling: bool,
-    /// Who has just said hello, and holds what I hold: there is nothing to answer.
-    agreed: Option<Peer>,
+    /// Whether a comparison is due at some moment to come.
+    is_comparing: bool,
+    /// Whether I have just come, and am still to compare what I hold with somebody.
+    is_new: bool,
+    /// Who has just said hello, and asks for no answer: it has come, or holds what I hold.
+    content: Option<Peer>,
     turn: u8,
     beat: Duration,
     /// When the next beat is due; a timer that runs out before is an old one.
@@ -77,14 +81,29 @@ impl Repairs {
         }
     }
 
-    /// Whether the peer has just said that it holds what I hold.
-    pub(super) fn has_agreed(&self, peer: Peer) -> bool {
-        self.agreed == Some(peer)
+    /// Whether the peer has just said hello, and asks for no answer.
+    pub(super) fn is_content(&self, peer: Peer) -> bool {
+        self.content == Some(peer)
     }
 
     /// The input is through.
     pub(super) const fn rest(&mut self) {
-        self.agreed = None;
+        self.content = None;
+    }
+
+    fn arm_comparison(&mut self, cx: &mut Cx<'_>) {
+        if !std::mem::replace(&mut self.is_comparing, true) {
+            let span = cx.random.between(REPAIR.0, REPAIR.1);
+            cx.after(span, Timer::Repair);
+        }
+    }
+
+    /// I have taken a place: what I was told of my rings is compared once its neighbours are connected.
+    pub(super) fn arrive(&mut self, cx: &mut Cx<'_>) {
+        self.is_new = cx.config().without != Some(Rule::Repair);
+        if self.is_new {
+            self.arm_comparison(cx);
+        }
     }
 
     /// It was heard again: others tell it on.
@@ -121,14 +140,18 @@ impl Polyring {
 
     /// Says hello to one who may be no neighbour, and asks for an answer.
     pub(super) fn greet(&mut self, cx: &mut Cx<'_>, to: Peer) {
-        self.say_hello(cx, to, true);
+        self.say_hello(cx, to, Occasion::Greeting);
     }
 
     pub(super) fn send_hello(&mut self, cx: &mut Cx<'_>, to: Peer) {
-        self.say_hello(cx, to, false);
+        let occasion = match self.sync.is_new {
+            true => Occasion::Arrival,
+            false => Occasion::Upkeep,
+        };
+        self.say_hello(cx, to, occasion);
     }
 
-    fn say_hello(&mut self, cx: &mut Cx<'_>, to: Peer, is_greeting: bool) {
+    fn say_hello(&mut self, cx: &mut Cx<'_>, to: Peer, occasion: Occasion) {
         let Some(member) = self.record.clone() else {
             return;
         };
@@ -153,7 +176,7 @@ impl Polyring {
                 digests,
                 center,
                 sample,
-                is_greeting,
+                occasion,
             })),
         );
         if self.below.lives(to) {
@@ -175,24 +198,20 @@ impl Polyring {
         if self.record.is_none() {
             return;
         }
-        let was_wanted = self.links.is_wanted(from);
         self.learn_sample(cx, from, &hello.sample);
         self.compare_centers(cx, from, &hello.center);
         if !is_known {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);
         }
-        self.sync.agreed = self.own.lives(from).then_some(from);
-        self.digest_outline(from);
-        for (id, digest) in hello.digests.into_iter().take(3) {
-            let Some(ring) = self.ring(id) else { continue };
-            if self.digest_for(from, ring) != digest {
-                self.sync.agreed = None;
-                // A new sibling is about to be answered, and compares then: one of the two is enough.
-                let will_compare = !was_wanted && self.own.lives(from);
-                if !will_compare {
-                    self.plan_repair(cx, from, id, digest);
-                }
+        let has_come = hello.occasion == Occasion::Arrival;
+        let is_above = self.above.peers_of(self.own.id).any(|peer| peer == from);
+        if has_come && !is_above {
+            self.sync.content = Some(from);
+            if self.below.lives(from) && self.is_leader(cx) {
+                self.send_lineage(cx, from);
             }
+        } else {
+            self.compare(cx, from, hello.digests);
         }
         // It may be taken for dead here: it should hear so, and refute.
         let ring = self.ring(seat.ring);
@@ -200,7 +219,7 @@ impl Polyring {
         if let Some(told) = told.filter(|told| told.accusation.is_some()) {
             self.send_records(cx, from, seat.ring, vec![told], Vec::new());
         }
-        if hello.is_greeting {
+        if hello.occasion == Occasion::Greeting {
             self.send_hello(cx, from);
         } else if !self.is_neighbour(from) {
             // It takes me for a neighbour: I am elsewhere by now.
@@ -219,6 +238,27 @@ impl Polyring {
             self.send_records(cx, from, above.ring, above.members, above.positions);
             let (positions, center) = (self.lineage.clone(), self.center(cx).into_vec());
             cx.send(from, Message::Lineage { positions, center });
+        }
+    }
+
+    /// Where a neighbour says that it holds something else, it is found out what.
+    fn compare(
+        &mut self,
+        cx: &mut Cx<'_>,
+        with: Peer,
+        digests: impl IntoIterator<Item = (PositionId, u64)>,
+    ) {
+        self.digest_outline(with);
+        let mut is_alike = self.own.lives(with);
+        for (id, digest) in digests.into_iter().take(3) {
+            let Some(ring) = self.ring(id) else { continue };
+            if self.digest_for(with, ring) != digest {
+                is_alike = false;
+                self.plan_repair(cx, with, id, digest);
+            }
+        }
+        if is_alike {
+            self.sync.content = Some(with);
         }
     }
 
@@ -244,10 +284,7 @@ impl Polyring {
         if self.sync.waiting.len() >= MAX_REPAIRS {
             return;
         }
-        if self.sync.waiting.is_empty() {
-            let span = cx.random.between(REPAIR.0, REPAIR.1);
-            cx.after(span, Timer::Repair);
-        }
+        self.sync.arm_comparison(cx);
         self.sync.waiting.push(Repair { with, ring, told });
     }
 
@@ -255,31 +292,55 @@ impl Polyring {
     /// most of what the others know. A few more are asked in turn, if they differ even then; what is
     /// still missing after that shows at a later hello.
     pub(super) fn on_repair(&mut self, cx: &mut Cx<'_>) {
+        self.sync.is_comparing = false;
         let mut plans = std::mem::take(&mut self.sync.waiting);
         let count = plans.len();
         cx.random.shuffle(&mut plans, count);
         let mut compared: SmallVec<[PositionId; 3]> = SmallVec::new();
+        if self.sync.is_new {
+            self.compare_on_arrival(cx, &mut compared);
+        }
         let mut left = count.saturating_sub(1).min(MORE_REPAIRS);
         for Repair { with, ring, told } in plans {
             let mine = self.ring(ring).map(|it| (it, self.digest_for(with, it)));
             let differs = mine.filter(|(_, digest)| *digest != told);
             let is_next = self.is_up(with) && !compared.contains(&ring);
             if let Some((mine, digest)) = differs.filter(|_| is_next) {
-                let versions = self.versions_for(with, mine);
-                cx.send(
-                    with,
-                    Message::Summary {
-                        ring,
-                        digest,
-                        versions,
-                    },
-                );
+                self.send_summary(cx, with, mine, digest);
                 compared.push(ring);
             } else if differs.is_some() && left > 0 {
                 left -= 1;
                 self.plan_repair(cx, with, ring, told);
             }
         }
+    }
+
+    /// A newcomer holds what its keeper held a few round trips ago: one sibling and one parent tell it
+    /// what it lacks since.
+    fn compare_on_arrival(&mut self, cx: &mut Cx<'_>, compared: &mut SmallVec<[PositionId; 3]>) {
+        self.sync.is_new = false;
+        for (ring, role) in [(self.own.id, Role::Sibling), (self.above.id, Role::Parent)] {
+            let linked: SmallVec<[Peer; 64]> = self.links.linked(role).collect();
+            let with = cx.random.pick(&linked).copied();
+            if let (Some(with), Some(mine)) = (with, self.ring(ring)) {
+                self.send_summary(cx, with, mine, self.digest_for(with, mine));
+                compared.push(ring);
+            } else if self.links.wanted().any(|link| link.role == Some(role))
+                && !has_passed(cx.now, self.join.placed_at, SETTLED)
+            {
+                self.sync.arrive(cx);
+            }
+        }
+    }
+
+    fn send_summary(&self, cx: &mut Cx<'_>, with: Peer, ring: &Ring, digest: u64) {
+        let versions = self.versions_for(with, ring);
+        let summary = Message::Summary {
+            ring: ring.id,
+            digest,
+            versions,
+        };
+        cx.send(with, summary);
     }
 
     pub(super) fn on_summary(
@@ -582,12 +643,7 @@ impl Polyring {
                 .filter_map(|record| ring.position(record.seat?.position).cloned())
                 .collect();
             positions.dedup_by_key(|position| position.id());
-            let links = self.links.iter();
-            let linked: SmallVec<[Peer; 64]> = links
-                .filter(|link| link.is_up && link.role == Some(role))
-                .map(|link| link.peer)
-                .collect();
-            for peer in linked {
+            for peer in self.links.linked(role) {
                 self.send_records(cx, peer, id, members.clone(), positions.clone());
             }
         }
@@ -620,12 +676,7 @@ impl Polyring {
         let mut roles = [Role::Sibling, Role::Parent, Role::Child];
         roles.rotate_left(usize::from(self.sync.turn));
         let linked = roles.into_iter().find_map(|role| {
-            let linked: SmallVec<[Peer; 64]> = self
-                .links
-                .iter()
-                .filter(|link| link.is_up && link.role == Some(role))
-                .map(|link| link.peer)
-                .collect();
+            let linked: SmallVec<[Peer; 64]> = self.links.linked(role).collect();
             cx.random.pick(&linked).copied()
         });
         self.sync.beat = (self.sync.beat * 2).min(BEAT_LAST);

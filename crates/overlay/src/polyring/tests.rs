@@ -9,8 +9,8 @@ use ringweave_ids::{Guid, Peer, Random, Signature};
 use smallvec::SmallVec;
 
 use super::{
-    Accusation, Config, Cover, Grant, Heading, Hello, Member, Message, Offer, Order, Phase, Policy,
-    Polyring, Position, PositionId, Proof, Roster, Seat, Timer, Version, Walk,
+    Accusation, Config, Cover, Grant, Heading, Hello, Member, Message, Occasion, Offer, Order,
+    Phase, Policy, Polyring, Position, PositionId, Proof, Roster, Seat, Timer, Version, Walk,
     record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
@@ -415,7 +415,7 @@ fn who_gives_its_place_up_is_no_heir_any_more() {
         digests: SmallVec::new(),
         center: SmallVec::new(),
         sample: SmallVec::new(),
-        is_greeting: false,
+        occasion: Occasion::Upkeep,
     }));
     swarm.feed(7, Input::Received(Peer(0), hello));
     assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
@@ -716,7 +716,8 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                     digests,
                     center: [Peer(digest as u32 % 30)].into_iter().collect(),
                     sample: [Peer(7)].into_iter().collect(),
-                    is_greeting: digest % 2 == 0,
+                    occasion: [Occasion::Arrival, Occasion::Upkeep, Occasion::Greeting]
+                        [digest as usize % 3],
                 }))
             }),
         (
