@@ -19,6 +19,9 @@ pub(super) struct Link {
     pub(super) role: Option<Role>,
 }
 
+/// Some neighbours.
+pub(super) type Linked = SmallVec<[Peer; 64]>;
+
 /// What a neighbour is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -34,10 +37,6 @@ impl Links {
 
     pub(super) fn is_up(&self, peer: Peer) -> bool {
         self.get(peer).is_some_and(|link| link.is_up)
-    }
-
-    pub(super) fn is_held(&self, peer: Peer) -> bool {
-        self.get(peer).is_some_and(|link| link.is_held)
     }
 
     pub(super) fn is_wanted(&self, peer: Peer) -> bool {
@@ -79,19 +78,24 @@ impl Links {
         self.entry(peer).is_held = false;
     }
 
-    /// Says anew which are wanted, and as what; gives each of `peers` once, in their order.
+    /// Says anew which are wanted, and as what; gives those that are meant, each once, in their order.
     pub(super) fn want(
         &mut self,
         peers: impl Iterator<Item = (Peer, Role)>,
-    ) -> SmallVec<[Peer; 80]> {
+        is_meant: impl Fn(&Link) -> bool,
+    ) -> Linked {
         self.0.iter_mut().for_each(|link| link.role = None);
-        let first = |(peer, role)| {
-            let known = &mut self.entry(peer).role;
-            let is_first = known.is_none();
-            *known = known.or(Some(role));
-            is_first.then_some(peer)
-        };
-        peers.filter_map(first).collect()
+        let mut meant = Linked::new();
+        peers.for_each(|(peer, role)| {
+            let link = self.entry(peer);
+            if link.role.is_none() {
+                link.role = Some(role);
+                if is_meant(link) {
+                    meant.push(peer);
+                }
+            }
+        });
+        meant
     }
 
     /// The first held one that is not wanted.

@@ -57,7 +57,7 @@ use self::{
     links::{Links, Role},
     record::Cx,
     ring::Change,
-    table::{Link, Rank, Slots, Table},
+    table::{Link, Rank, Table},
 };
 use crate::{Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View};
 
@@ -339,10 +339,10 @@ impl Polyring {
         };
         peer.follow(lineage);
         peer.record = Some(record);
-        Arc::make_mut(&mut peer.above).outline(view.host, peer.own.id);
+        Arc::make_mut(&mut peer.above).outline(peer.own.id);
         peer.place();
-        peer.derive_tables(view, [Change::Shape; 3]);
-        for neighbour in peer.neighbourhood(view.me) {
+        peer.derive_tables([Change::Shape; 3]);
+        for neighbour in peer.neighbourhood(view.me, |_| true) {
             peer.links.set_up(neighbour, true);
             peer.links.hold(neighbour);
             peer.table.set_up(neighbour, true);
@@ -452,7 +452,7 @@ impl Polyring {
             self.refute(cx);
         }
         if self.above.change() == Change::Shape {
-            Arc::make_mut(&mut self.above).outline(cx.view.host, self.own.id);
+            Arc::make_mut(&mut self.above).outline(self.own.id);
         }
         let news = std::mem::take(&mut self.news);
         let mut changes = self.settle_rings();
@@ -469,7 +469,7 @@ impl Polyring {
             _ => self.outline(),
         };
         if is_reshaped {
-            self.derive_tables(&cx.view, changes);
+            self.derive_tables(changes);
             self.hold_links(cx);
         }
         if own > Change::Nothing {
@@ -492,7 +492,7 @@ impl Polyring {
         }
         if self.relabel(cx) {
             let changes = [self.own.change(), self.below.change(), Change::Nothing];
-            self.derive_tables(&cx.view, changes);
+            self.derive_tables(changes);
         }
         self.watch_parent(cx);
         let may_lead_anew = news.has_rerouted && self.has_mates();
@@ -520,7 +520,7 @@ impl Polyring {
     }
 
     fn hold_links(&mut self, cx: &mut Cx<'_>) {
-        let wanted = self.neighbourhood(cx.me());
+        let missing = self.neighbourhood(cx.me(), |link| !link.is_held);
         while let Some(peer) = self.links.surplus() {
             self.links.release(peer);
             self.heal.forget(peer);
@@ -530,10 +530,7 @@ impl Polyring {
         let mut is_missing = false;
         // Who came last dials; the others only if it does not.
         let is_new = !has_passed(cx.now, self.join.placed_at, NEW);
-        for peer in wanted {
-            if self.links.is_held(peer) {
-                continue;
-            }
+        for peer in missing {
             if is_new || self.is_up(peer) {
                 self.links.hold(peer);
                 cx.out.push(Output::Open(peer));
@@ -551,33 +548,19 @@ impl Polyring {
     }
 
     /// The neighbours: own ring, members of the parent position, child ring; of a cluster those that
-    /// this peer is paired with. Links know them anew.
-    fn neighbourhood(&mut self, me: Peer) -> SmallVec<[Peer; 80]> {
-        let Table {
-            mine,
-            rank,
-            own,
-            below,
-            parent,
-            above: _,
-            outline: _,
-        } = &self.table;
-        let of = |slots: &'_ Slots, role| {
-            let partners = slots.cells().iter().flat_map(|cell| {
-                let members = slots.members(cell);
-                let is_mine = cell.position == *mine;
-                let rank = if is_mine { Rank::default() } else { *rank };
-                rank.partners(members)
-            });
-            partners
-                .map(move |link| (link.peer, role))
-                .collect::<SmallVec<[_; 64]>>()
-        };
-        let siblings = of(own, Role::Sibling);
-        let children = of(below, Role::Child);
-        let parents = rank.partners(parent).map(|link| (link.peer, Role::Parent));
-        let neighbours = siblings.into_iter().chain(parents).chain(children);
-        self.links.want(neighbours.filter(|(peer, _)| *peer != me))
+    /// this peer is paired with. Links know them anew. Gives those whose links are meant.
+    fn neighbourhood(
+        &mut self,
+        me: Peer,
+        is_meant: impl Fn(&links::Link) -> bool,
+    ) -> links::Linked {
+        let Self { table, links, .. } = self;
+        let siblings = table.partners(&table.own).map(|peer| (peer, Role::Sibling));
+        let parents = table.rank.partners(&table.parent);
+        let parents = parents.map(|link| (link.peer, Role::Parent));
+        let children = table.partners(&table.below).map(|peer| (peer, Role::Child));
+        let neighbours = siblings.chain(parents).chain(children);
+        links.want(neighbours.filter(|(peer, _)| *peer != me), is_meant)
     }
 
     /// Whether other members hold my position, too.
@@ -665,23 +648,22 @@ impl Polyring {
     }
 
     /// Derives the tables anew, as far as their rings have other shapes.
-    fn derive_tables(&mut self, view: &View<'_, Self>, [own, below, above]: [Change; 3]) {
+    fn derive_tables(&mut self, [own, below, above]: [Change; 3]) {
         let is_up = |peer| self.links.is_up(peer);
         (self.table.mine, self.table.above) = (self.position_id(), self.own.id);
         if own == Change::Shape {
-            self.table.own.derive(&self.own, view.host, is_up);
+            self.table.own.derive(&self.own, is_up);
             let mates = self.table.own.members_at(self.table.mine);
             let rank = self.me().and_then(|me| Rank::among(mates, me));
             self.table.rank = rank.unwrap_or_default();
             self.table.outline = None;
         }
         if below == Change::Shape {
-            self.table.below.derive(&self.below, view.host, is_up);
+            self.table.below.derive(&self.below, is_up);
         }
         if above == Change::Shape {
-            let parents = self.above.ranked(view.host, self.own.id);
+            let parents = self.above.peers_of(self.own.id);
             self.table.parent = parents
-                .into_iter()
                 .map(|peer| Link {
                     peer,
                     is_up: is_up(peer),
@@ -768,8 +750,7 @@ impl Polyring {
 
     /// The longest-granted member of a position that is me or connected.
     fn leader(&self, cx: &Cx<'_>, ring: &Ring, position: PositionId) -> Option<Peer> {
-        let members = ring.ranked(cx.host(), position);
-        let mut members = members.into_iter();
+        let mut members = ring.peers_of(position);
         members.find(|peer| *peer == cx.me() || self.is_up(*peer))
     }
 

@@ -493,16 +493,17 @@ fn rank<'a>(slots: &'a Slots, key: &Key) -> impl Iterator<Item = &'a Cell> {
 
 /// The `choice`-th home of a key, without sorting: the first or the second, as a rule.
 fn owner<'a>(slots: &'a Slots, key: &Key, choice: u8) -> Option<&'a Cell> {
-    let best_after = |last: Option<(Reverse<u64>, PositionId)>| {
-        let weighed = slots.cells().iter().map(|cell| (weight(cell, key), cell));
-        let rest = weighed.filter(|(weight, _)| last.is_none_or(|last| *weight > last));
-        rest.min_by_key(|(weight, _)| *weight)
-    };
-    let mut best = best_after(None);
-    for _ in 0..choice {
-        best = best_after(Some(best?.0));
+    let choice = usize::from(choice);
+    let mut best: SmallVec<[_; 4]> = SmallVec::new();
+    for cell in slots.cells() {
+        let weight = weight(cell, key);
+        if best.last().is_none_or(|(last, _)| weight < *last) || best.len() <= choice {
+            let at = best.partition_point(|(other, _)| *other < weight);
+            best.insert(at, (weight, cell));
+            best.truncate(choice + 1);
+        }
     }
-    best.map(|(_, cell)| cell)
+    best.get(choice).map(|(_, cell)| *cell)
 }
 
 #[cfg(test)]

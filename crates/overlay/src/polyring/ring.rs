@@ -4,14 +4,15 @@
 //! For each peer the record of the highest rank wins; for each position the largest label and the
 //! largest census. Nothing is taken back: death and departure are records, too, which age away.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, ops::Range, sync::Arc, time::Duration};
 
+use super::{
+    NOWHERE,
+    record::{Census, Label, Member, Position, PositionId},
+};
+use crate::Host;
 use ringweave_ids::{Peer, PeerId, Time};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
-
-use super::record::{Census, Label, Member, Position, PositionId};
-use crate::Host;
 
 /// How long the record of a peer that is gone is remembered: longer than any repair takes.
 pub(super) const TOMBSTONE: Duration = Duration::from_secs(120);
@@ -34,7 +35,7 @@ pub struct Ring {
     pub id: PositionId,
     /// Whose records are held: parallel to `entries`, apart from them because it is searched most.
     known: Vec<Known>,
-    /// By the head of the PeerId, then by PeerId.
+    /// By position, of each the longest granted first; then those that do not live here.
     entries: Vec<Entry>,
     /// By id.
     places: Vec<Place>,
@@ -57,34 +58,8 @@ pub(super) enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     peer: Peer,
-    standing: Standing,
-}
-
-/// In one word, because it is looked at most: in which turn a member that lives here was granted its
-/// place, or else since when it does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing(u32);
-
-impl Standing {
-    const GONE: u32 = 1 << 31;
-
-    fn living(record: &Member) -> Self {
-        Self(record.sequence().min(u64::from(Self::GONE - 1)) as u32)
-    }
-
-    fn gone(now: Time) -> Self {
-        Self(Second::of(now).0.get() | Self::GONE)
-    }
-
-    const fn lives(self) -> bool {
-        self.0 < Self::GONE
-    }
-
     /// Since when it does not live here; nothing while it does.
-    fn since(self) -> Option<Second> {
-        let second = NonZeroU32::new(self.0 & (Self::GONE - 1)).filter(|_| !self.lives());
-        second.map(Second)
-    }
+    gone: Option<Second>,
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +67,7 @@ struct Entry {
     record: Arc<Member>,
     /// Of the PeerId.
     head: u64,
-    /// Where it lives, if it lives here.
+    /// Where it lives; [`NOWHERE`] if not in this ring.
     position: PositionId,
 }
 
@@ -148,21 +123,20 @@ impl Ring {
         }
     }
 
-    /// Every record held, the dead and departed included, in an order of their PeerIds.
+    /// Every record held, the dead and departed included: these come last.
     pub fn records(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.entries.iter().map(|entry| &entry.record)
     }
 
-    /// The living members, in an order of their PeerIds.
+    /// The living members, position by position, of each the longest granted first.
     pub fn living(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.inhabitants().map(|(_, entry)| &entry.record)
     }
 
-    /// The living members of a position, in an order of their PeerIds.
+    /// The living members of a position, the longest granted first.
     pub fn members_of(&self, position: PositionId) -> impl Iterator<Item = &Arc<Member>> {
-        self.inhabitants()
-            .filter(move |(_, entry)| entry.position == position)
-            .map(|(_, entry)| &entry.record)
+        let members = &self.entries[self.range_of(position)];
+        members.iter().map(|entry| &entry.record)
     }
 
     /// Every position held, by id.
@@ -194,7 +168,7 @@ impl Ring {
     /// The record of a peer, if it lives in this ring.
     pub fn living_record(&self, peer: Peer) -> Option<&Arc<Member>> {
         self.find(peer)
-            .filter(|at| self.known[*at].standing.lives())
+            .filter(|at| self.known[*at].lives())
             .map(|at| &self.entries[at].record)
     }
 
@@ -205,8 +179,7 @@ impl Ring {
 
     /// Whether the peer lives in this ring.
     pub(super) fn lives(&self, peer: Peer) -> bool {
-        self.find(peer)
-            .is_some_and(|at| self.known[at].standing.lives())
+        self.find(peer).is_some_and(|at| self.known[at].lives())
     }
 
     /// How many members live in it.
@@ -216,56 +189,34 @@ impl Ring {
 
     /// The living members' handles, in the order of [`living`](Self::living).
     pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
-        let living = self.known.iter().filter(|known| known.standing.lives());
+        let living = self.known.iter().take_while(|known| known.lives());
         living.map(|known| known.peer)
     }
 
-    /// The handles of a position's living members, in the order of [`living`](Self::living).
+    /// The handles of a position's living members, the longest granted first.
     pub(super) fn peers_of(&self, position: PositionId) -> impl Iterator<Item = Peer> {
-        self.inhabitants()
-            .filter(move |(_, entry)| entry.position == position)
-            .map(|(known, _)| known.peer)
+        let members = &self.known[self.range_of(position)];
+        members.iter().map(|known| known.peer)
     }
 
-    /// Who lives where: by position id, of each position the longest granted first.
-    pub(super) fn homes(&self, host: &dyn Host) -> SmallVec<[(PositionId, Peer); 64]> {
-        let homes = self.rank(host, |_| true);
-        homes
-            .into_iter()
-            .map(|at| (self.entries[at].position, self.known[at].peer))
-            .collect()
+    /// The handles of some of the living, by their places in the order of [`living`](Self::living).
+    pub(super) fn peers_in(&self, places: Range<usize>) -> impl Iterator<Item = Peer> {
+        self.known[places].iter().map(|known| known.peer)
     }
 
-    /// The members of a position, the longest granted first.
-    pub(super) fn ranked(&self, host: &dyn Host, position: PositionId) -> SmallVec<[Peer; 4]> {
-        let members = self.rank(host, |home| home == position);
-        members.into_iter().map(|at| self.known[at].peer).collect()
+    /// The positions of the living, in the order of [`living`](Self::living).
+    pub(super) fn homes(&self) -> impl Iterator<Item = PositionId> {
+        self.inhabitants().map(|(_, entry)| entry.position)
     }
 
-    /// The living members of some positions: by position, the longest granted first. Those are compared
-    /// by their records only where turns are beyond 31 bits, or were given twice.
-    fn rank(
-        &self,
-        host: &dyn Host,
-        is_meant: impl Fn(PositionId) -> bool,
-    ) -> SmallVec<[usize; 64]> {
-        let living = (0..).zip(self.known.iter().zip(&self.entries));
-        let mut ranked: SmallVec<[(PositionId, u32, usize); 64]> = living
-            .filter(|(_, (known, entry))| known.standing.lives() && is_meant(entry.position))
-            .map(|(at, (known, entry))| (entry.position, known.standing.0, at))
-            .collect();
-        let key = |at: usize| {
-            (
-                self.entries[at].record.sequence(),
-                host.id(self.known[at].peer),
-            )
-        };
-        ranked.sort_unstable_by(|a, b| {
-            (a.0, a.1)
-                .cmp(&(b.0, b.1))
-                .then_with(|| key(a.2).cmp(&key(b.2)))
-        });
-        ranked.into_iter().map(|(_, _, at)| at).collect()
+    /// Where a position's living members are among all.
+    fn range_of(&self, position: PositionId) -> Range<usize> {
+        if position == NOWHERE {
+            return 0..0;
+        }
+        let first = self.entries.partition_point(|it| it.position < position);
+        let members = self.entries[first..].iter();
+        first..first + members.take_while(|it| it.position == position).count()
     }
 
     /// The coordinates of the positions that somebody holds, by position id.
@@ -288,37 +239,19 @@ impl Ring {
 
     /// Joins one record in; whether it changed anything. The caller has verified it.
     pub fn merge_member(&mut self, host: &dyn Host, record: Arc<Member>, now: Time) -> bool {
-        let at = match self.find(record.peer) {
-            Some(at) => {
-                if !record.outranks(&self.entries[at].record) {
-                    return false;
-                }
-                self.move_out(at, now);
-                self.entries[at].record = record;
-                at
-            }
-            None => {
-                let id = host.id(record.peer);
-                let head = head(&id);
-                let order = |entry: &Entry| {
-                    let by_head = entry.head.cmp(&head);
-                    by_head.then_with(|| host.id(entry.record.peer).cmp(&id))
-                };
-                let at = self.entries.binary_search_by(order).unwrap_or_else(|at| at);
-                let (peer, standing) = (record.peer, Standing::gone(now));
-                let position = PositionId::CENTER;
-                insert(&mut self.known, at, Known { peer, standing });
-                let entry = Entry {
-                    record,
-                    head,
-                    position,
-                };
-                insert(&mut self.entries, at, entry);
-                self.change = self.change.max(Change::Words);
-                at
-            }
+        let entry = match self.find(record.peer) {
+            Some(at) if !record.outranks(&self.entries[at].record) => return false,
+            Some(at) => Entry {
+                record,
+                ..self.take_out(at, now)
+            },
+            None => Entry {
+                head: head(&host.id(record.peer)),
+                position: NOWHERE,
+                record,
+            },
         };
-        self.move_in(at);
+        self.put_in(host, entry, now);
         true
     }
 
@@ -372,9 +305,7 @@ impl Ring {
     /// Whether [`sweep`](Self::sweep) would drop something.
     pub(super) fn has_aged(&self, now: Time) -> bool {
         let is_aged = |since: Option<Second>| since.is_some_and(|it| it.age(now) >= REST);
-        self.known
-            .iter()
-            .any(|known| is_aged(known.standing.since()))
+        self.known.iter().any(|known| is_aged(known.gone))
             || self.places.iter().any(|place| is_aged(place.vacant))
     }
 
@@ -395,19 +326,11 @@ impl Ring {
     /// Drops what has aged: records of the gone, and positions that nobody took over.
     pub fn sweep(&mut self, now: Time) {
         let is_aged = |since: Option<Second>, limit| since.is_some_and(|it| it.age(now) >= limit);
-        if self
-            .known
-            .iter()
-            .any(|it| is_aged(it.standing.since(), TOMBSTONE))
-        {
+        let stays = |known: &Known| !is_aged(known.gone, TOMBSTONE);
+        if !self.known.iter().all(stays) {
             let mut known = self.known.iter();
-            self.entries.retain(|_| {
-                known
-                    .next()
-                    .is_some_and(|it| !is_aged(it.standing.since(), TOMBSTONE))
-            });
-            self.known
-                .retain(|it| !is_aged(it.standing.since(), TOMBSTONE));
+            self.entries.retain(|_| known.next().is_some_and(stays));
+            self.known.retain(stays);
             self.change = self.change.max(Change::Words);
         }
         let before = self.places.len();
@@ -429,42 +352,38 @@ impl Ring {
     pub(super) fn digest_of(&self, members: impl Iterator<Item = Peer>) -> u64 {
         let living = members.filter_map(|peer| self.find(peer));
         let words = living
-            .filter(|at| self.known[*at].standing.lives())
+            .filter(|at| self.known[*at].lives())
             .map(|at| self.entries[at].word());
         words.fold(self.place_words, u64::wrapping_add)
     }
 
     /// What is held, the dead and departed included, by head.
     pub fn versions(&self) -> Vec<Version> {
-        self.entries.iter().map(Entry::version).collect()
+        self.versions_of(|_| true)
     }
 
     /// What is held, of the living only these, by head.
     pub(super) fn versions_of(&self, is_meant: impl Fn(Peer) -> bool) -> Vec<Version> {
         let held = self.known.iter().zip(&self.entries);
-        held.filter(|(known, _)| !known.standing.lives() || is_meant(known.peer))
-            .map(|(_, entry)| entry.version())
-            .collect()
+        let meant = held.filter(|(known, _)| !known.lives() || is_meant(known.peer));
+        let mut versions: Vec<_> = meant.map(|(_, entry)| entry.version()).collect();
+        versions.sort_unstable_by_key(|version| version.head);
+        versions
     }
 
     /// Forgets all living members but those of a position, and of every other one the longest granted.
-    pub(super) fn outline(&mut self, host: &dyn Host, position: PositionId) {
-        let ranked = self.rank(host, |home| home != position);
-        if ranked.len() < self.staffed_places().count() {
-            return;
-        }
-        let mut surplus: SmallVec<[usize; 64]> = SmallVec::new();
-        for pair in ranked.windows(2) {
-            if self.entries[pair[0]].position == self.entries[pair[1]].position {
-                surplus.push(pair[1]);
+    pub(super) fn outline(&mut self, position: PositionId) {
+        let is_surplus = |entries: &[Entry], at: usize| {
+            let home = entries[at].position;
+            home == entries[at - 1].position && home != position && home != NOWHERE
+        };
+        for at in (1..self.entries.len()).rev() {
+            if is_surplus(&self.entries, at) {
+                let word = self.entries.remove(at).word();
+                self.known.remove(at);
+                self.member_words = self.member_words.wrapping_sub(word);
+                self.change = Change::Shape;
             }
-        }
-        surplus.sort_unstable();
-        for at in surplus.into_iter().rev() {
-            let word = self.entries.remove(at).word();
-            self.known.remove(at);
-            self.member_words = self.member_words.wrapping_sub(word);
-            self.change = Change::Shape;
         }
     }
 
@@ -489,10 +408,8 @@ impl Ring {
     }
 
     fn inhabitants(&self) -> impl Iterator<Item = (&Known, &Entry)> {
-        self.known
-            .iter()
-            .zip(&self.entries)
-            .filter(|(known, _)| known.standing.lives())
+        let held = self.known.iter().zip(&self.entries);
+        held.take_while(|(known, _)| known.lives())
     }
 
     fn staffed_places(&self) -> impl Iterator<Item = &Place> {
@@ -507,19 +424,32 @@ impl Ring {
         self.places.binary_search_by_key(&id, |place| place.id)
     }
 
-    /// The record at `at` was written anew: its peer lives where it says, if it lives here.
-    fn move_in(&mut self, at: usize) {
-        let entry = &mut self.entries[at];
-        if !entry.record.lives_in(self.id) {
-            return;
-        }
-        let Some(seat) = entry.record.seat else {
+    /// Puts a record where it belongs: its peer lives where it says, if it lives here.
+    fn put_in(&mut self, host: &dyn Host, mut entry: Entry, now: Time) {
+        let seat = entry.record.seat;
+        let home = seat.filter(|seat| seat.position != NOWHERE && entry.record.lives_in(self.id));
+        entry.position = home.map_or(NOWHERE, |seat| seat.position);
+        let known = Known {
+            peer: entry.record.peer,
+            gone: home.is_none().then(|| Second::of(now)),
+        };
+        let turn = |entry: &Entry| (entry.position, entry.record.sequence(), entry.head);
+        let at = self.entries.partition_point(|other| {
+            // Most are of another position, which is seen without looking at their records.
+            let order = other.position.cmp(&entry.position);
+            let order = order.then_with(|| turn(other).cmp(&turn(&entry)));
+            let id = |entry: &Entry| host.id(entry.record.peer);
+            order.then_with(|| id(other).cmp(&id(&entry))).is_lt()
+        });
+        let word = entry.word();
+        insert(&mut self.known, at, known);
+        insert(&mut self.entries, at, entry);
+        let Some(seat) = home else {
+            self.change = self.change.max(Change::Words);
             return;
         };
-        entry.position = seat.position;
-        self.member_words = self.member_words.wrapping_add(entry.word());
-        self.known[at].standing = Standing::living(&entry.record);
         self.change = Change::Shape;
+        self.member_words = self.member_words.wrapping_add(word);
         if let Ok(place) = self.find_place(seat.position) {
             let place = &mut self.places[place];
             let before = place.word();
@@ -529,26 +459,28 @@ impl Ring {
         }
     }
 
-    /// The record at `at` is about to be replaced.
-    fn move_out(&mut self, at: usize, now: Time) {
-        let standing = &mut self.known[at].standing;
-        let was_living = standing.lives();
-        *standing = Standing::gone(now);
-        if !was_living {
-            self.change = self.change.max(Change::Words);
-            return;
+    /// Takes a record out that is about to be replaced.
+    fn take_out(&mut self, at: usize, now: Time) -> Entry {
+        let (known, entry) = (self.known.remove(at), self.entries.remove(at));
+        if !known.lives() {
+            return entry;
         }
         self.change = Change::Shape;
-        let entry = &self.entries[at];
         self.member_words = self.member_words.wrapping_sub(entry.word());
-        let position = entry.position;
-        if self.peers_of(position).next().is_none()
-            && let Ok(place) = self.find_place(position)
+        if self.range_of(entry.position).is_empty()
+            && let Ok(place) = self.find_place(entry.position)
         {
             let place = &mut self.places[place];
             self.place_words = self.place_words.wrapping_sub(place.word());
             place.vacant = Some(Second::of(now));
         }
+        entry
+    }
+}
+
+impl Known {
+    const fn lives(&self) -> bool {
+        self.gone.is_none()
     }
 }
 

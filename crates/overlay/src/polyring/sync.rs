@@ -315,20 +315,25 @@ impl Polyring {
         }
     }
 
-    /// A newcomer holds what its keeper held a few round trips ago: one sibling and one parent tell it
-    /// what it lacks since.
+    /// Who has come holds what its keeper held a few round trips ago, and who rose an outline: a sibling,
+    /// or else a parent, tells what is new or was not known since.
     fn compare_on_arrival(&mut self, cx: &mut Cx<'_>, compared: &mut SmallVec<[PositionId; 3]>) {
         self.sync.is_new = false;
-        for (ring, role) in [(self.own.id, Role::Sibling), (self.above.id, Role::Parent)] {
+        let with = [Role::Sibling, Role::Parent].into_iter().find_map(|role| {
             let linked: SmallVec<[Peer; 64]> = self.links.linked(role).collect();
-            let with = cx.random.pick(&linked).copied();
-            if let (Some(with), Some(mine)) = (with, self.ring(ring)) {
-                self.send_summary(cx, with, mine, self.digest_for(with, mine));
-                compared.push(ring);
-            } else if self.links.wanted().any(|link| link.role == Some(role))
-                && !has_passed(cx.now, self.join.placed_at, SETTLED)
-            {
+            cx.random.pick(&linked).copied()
+        });
+        let Some(with) = with else {
+            let is_early = !has_passed(cx.now, self.join.placed_at, SETTLED);
+            if is_early && self.links.wanted().next().is_some() {
                 self.sync.arrive(cx);
+            }
+            return;
+        };
+        for id in [self.own.id, self.above.id] {
+            if let Some(mine) = self.ring(id) {
+                self.send_summary(cx, with, mine, self.digest_for(with, mine));
+                compared.push(id);
             }
         }
     }

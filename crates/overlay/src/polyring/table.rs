@@ -5,7 +5,6 @@ use ringweave_ids::{Peer, Step};
 use smallvec::SmallVec;
 
 use super::{record::PositionId, ring::Ring};
-use crate::Host;
 
 /// Where the own ring's, the child ring's and the parent's members are.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +77,9 @@ pub(super) struct Link {
     pub(super) is_up: bool,
 }
 
+/// How far ahead of the last one a link is looked for in an older table.
+const LOOK_AHEAD: usize = 4;
+
 impl Default for Rank {
     fn default() -> Self {
         Self { at: 0, of: 1 }
@@ -99,7 +101,7 @@ impl Rank {
     }
 
     /// Those of a neighbouring position's members that it is paired with.
-    pub(super) fn partners(self, members: &[Link]) -> impl Iterator<Item = &Link> {
+    pub(super) fn partners(self, members: &[Link]) -> impl Iterator<Item = &Link> + use<'_> {
         let of = members.len() as u16;
         let is_partner = move |(at, _): &(u16, &Link)| self.is_paired(Self { at: *at, of });
         (0..).zip(members).filter(is_partner).map(|(_, link)| link)
@@ -113,6 +115,17 @@ impl Default for PositionId {
 }
 
 impl Table {
+    /// Of a ring's members those that this peer is paired with, and all others of its own position.
+    pub(super) fn partners<'a>(&self, ring: &'a Slots) -> impl Iterator<Item = Peer> + use<'a> {
+        let (mine, rank) = (self.mine, self.rank);
+        let of_cell = move |cell: &'a Cell| {
+            let is_mine = cell.position == mine;
+            let rank = if is_mine { Rank::default() } else { rank };
+            rank.partners(ring.members(cell)).map(|link| link.peer)
+        };
+        ring.cells.iter().flat_map(of_cell)
+    }
+
     /// The position that a neighbour is a member of, and its place there.
     pub(super) fn seat_of(&self, peer: Peer) -> Option<(PositionId, Rank)> {
         let seat = self.own.seat_of(peer).or_else(|| self.below.seat_of(peer));
@@ -142,7 +155,7 @@ impl Table {
 impl Slots {
     /// Derives the table of a ring anew, given the links that stand. The array of coordinates puts the
     /// positions in order.
-    pub(super) fn derive(&mut self, ring: &Ring, host: &dyn Host, is_up: impl Fn(Peer) -> bool) {
+    pub(super) fn derive(&mut self, ring: &Ring, is_up: impl Fn(Peer) -> bool) {
         let home = |(position, coordinate)| Home {
             position,
             coordinate,
@@ -151,26 +164,26 @@ impl Slots {
             has_cell: false,
         };
         let mut homes: SmallVec<[Home; 64]> = ring.labels().map(home).collect();
-        let members = ring.homes(host);
-        let mut next = 0;
+        // Both are by position; some members may be of a position that is not known.
+        let mut members = (0_u16..).zip(ring.homes()).peekable();
         for home in &mut homes {
-            // Both are by position; some members may be of a position that is not known.
-            next += members[next..]
-                .iter()
-                .take_while(|(at, _)| *at < home.position)
-                .count();
-            let here = members[next..]
-                .iter()
-                .take_while(|(at, _)| *at == home.position);
-            (home.first, home.len) = (next as u16, here.count() as u16);
-            next += usize::from(home.len);
+            while members.next_if(|(_, at)| *at < home.position).is_some() {}
+            home.first = members.peek().map_or(0, |(at, _)| *at);
+            while members.next_if(|(_, at)| *at == home.position).is_some() {
+                home.len += 1;
+            }
         }
-        let linked = |home: &Home| {
-            let members = &members[usize::from(home.first)..][..usize::from(home.len)];
-            members.iter().map(|(_, peer)| Link {
-                peer: *peer,
-                is_up: is_up(*peer),
-            })
+        // What is known of a link stands in the old table, mostly at much the same place.
+        let before = std::mem::take(&mut self.links);
+        let mut at = 0;
+        let mut linked = |peer: Peer| {
+            let mut ahead = before[at..].iter().take(LOOK_AHEAD);
+            if let Some(passed) = ahead.position(|link| link.peer == peer) {
+                at += passed + 1;
+                return before[at - 1];
+            }
+            let is_up = is_up(peer);
+            Link { peer, is_up }
         };
 
         let len = homes.iter().map(|home| home.coordinate as usize + 1).max();
@@ -192,25 +205,25 @@ impl Slots {
 
         self.cells.clear();
         self.cells.reserve_exact(homes.len());
-        self.links.clear();
-        self.links.reserve_exact(ring.population().max(homes.len()));
+        self.links.reserve_exact(ring.population());
         let mut by_coordinate = std::mem::take(&mut self.by_coordinate);
         for slot in by_coordinate.iter_mut().filter(|slot| **slot > 0) {
             let home = &mut homes[usize::from(*slot) - 1];
-            self.settle(home, linked(home));
+            self.settle(home, ring, &mut linked);
             home.has_cell = true;
             *slot = self.cells.len() as u16;
         }
         self.by_coordinate = by_coordinate;
         for home in homes.iter().filter(|home| !home.has_cell) {
-            self.settle(home, linked(home));
+            self.settle(home, ring, &mut linked);
         }
     }
 
     /// Gives a position its cell.
-    fn settle(&mut self, home: &Home, members: impl Iterator<Item = Link>) {
+    fn settle(&mut self, home: &Home, ring: &Ring, linked: impl FnMut(Peer) -> Link) {
         let first = self.links.len();
-        self.links.extend(members);
+        let members = usize::from(home.first)..usize::from(home.first + home.len);
+        self.links.extend(ring.peers_in(members).map(linked));
         self.cells.push(Cell {
             position: home.position,
             coordinate: home.coordinate,

@@ -345,9 +345,9 @@ impl Polyring {
         if self.place() && self.phase == Phase::Placed {
             cx.tell(Event::Placed(self.guid.clone()));
         }
-        self.derive_tables(&cx.view, [Change::Shape; 3]);
+        self.derive_tables([Change::Shape; 3]);
         // Who moved dials; a place is a place at once, its neighbours connect meanwhile.
-        for peer in self.neighbourhood(cx.me()) {
+        for peer in self.neighbourhood(cx.me(), |_| true) {
             if self.links.hold(peer) {
                 cx.out.push(crate::Output::Open(peer));
             }

@@ -33,6 +33,10 @@ impl Words {
 
     /// Seven bits at a time, the lowest first.
     pub(super) fn number(&mut self, mut number: u64) -> &mut Self {
+        if number < 0x80 {
+            self.0.push(number as u8);
+            return self;
+        }
         let (mut bytes, mut len) = ([0; 10], 1);
         while number >= 0x80 {
             bytes[len - 1] = number as u8 | 0x80;
