@@ -86,7 +86,7 @@ impl Polyring {
                 .level
                 .checked_sub(1)
                 .is_some_and(|level| *branch == branch_at(&walk.label, level, cx.config().policy));
-        let has_children = self.below.peers().next().is_some();
+        let has_children = !self.below.is_empty();
         let taken =
             usize::from(self.table.rank.of) + self.grants.held_seats(&self.own, cx.now).count();
         !walk.member.is_private
@@ -148,7 +148,7 @@ impl Polyring {
             staffing.has_lost = false;
         }
         let is_thin = members < size && self.phase == Phase::Placed && self.below.population() > 1;
-        if !is_thin || !self.is_leader(cx) {
+        if !is_thin || !self.is_leader() {
             self.staffing.thin_since = None;
             return;
         }
@@ -197,15 +197,14 @@ impl Polyring {
     /// My parent takes me into its position.
     pub(super) fn on_promote(&mut self, cx: &mut Cx<'_>, from: Peer, offer: Offer) {
         let grant = offer.grant;
-        let is_parent = self.above.peers_of(self.own.id).any(|peer| peer == from);
-        if !is_parent || grant.seat.position != self.own.id || grant.peer != cx.me() {
+        if !self.is_parent(from) || grant.seat.position != self.own.id || grant.peer != cx.me() {
             return;
         }
         if grant.by != Some(from) || !grant.is_signed(cx.host()) {
             cx.fault("a promotion that no parent signed");
             return;
         }
-        let is_sole = !self.has_mates() && self.below.peers().next().is_some();
+        let is_sole = !self.has_mates() && !self.below.is_empty();
         if self.phase != Phase::Placed || is_sole || grant.seat.ring != self.above.id {
             return;
         }

@@ -31,7 +31,7 @@ impl Polyring {
         let (Some(seat), true) = (self.seat(), self.phase == Phase::Placed) else {
             return;
         };
-        if self.has_mates() && !self.is_leader(cx) {
+        if self.has_mates() && !self.is_leader() {
             return;
         }
         let mates = u32::from(self.table.rank.of);
@@ -101,7 +101,7 @@ impl Polyring {
         let keeps_own = self.own.id == PositionId::CENTER && self.keeper(cx) == Some(cx.me());
         let rings = [
             keeps_own.then_some(self.own.id),
-            self.is_leader(cx).then_some(self.below.id),
+            self.is_leader().then_some(self.below.id),
         ];
         for id in rings.into_iter().flatten() {
             let Some(ring) = self.ring(id) else { continue };

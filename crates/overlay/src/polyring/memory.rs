@@ -280,7 +280,7 @@ impl Polyring {
         let founded = self.memory.founded;
         self.links.is_cut_off()
             || founded.is_some_and(|since| !has_passed(now, since, FOUNDED))
-            || (!is_center && self.above.population() == 0)
+            || (!is_center && self.above.is_empty())
             || (is_center && lost > self.own.population())
     }
 

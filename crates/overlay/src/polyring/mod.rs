@@ -464,14 +464,17 @@ impl Polyring {
             return;
         }
         let is_reshaped = changes.contains(&Change::Shape);
-        let known = match self.below.population() {
-            0 => SmallVec::new(),
-            _ => self.outline(),
+        let tells = own > Change::Nothing && !self.below.is_empty();
+        let known = match tells {
+            true => self.outline(),
+            false => SmallVec::new(),
         };
+        let rank = self.table.rank;
         if is_reshaped {
             self.derive_tables(changes);
             self.hold_links(cx);
         }
+        let is_reranked = self.table.rank != rank;
         if own > Change::Nothing {
             let known = if news.has_moved {
                 self.outline()
@@ -496,7 +499,7 @@ impl Polyring {
         }
         self.watch_parent(cx);
         let may_lead_anew = news.has_rerouted && self.has_mates();
-        if own == Change::Shape || below > Change::Nothing || may_lead_anew || news.has_aged {
+        if is_reranked || below > Change::Nothing || may_lead_anew || news.has_aged {
             self.count(cx);
             self.staff(cx);
         }
@@ -634,13 +637,12 @@ impl Polyring {
 
     /// Puts the GUID together from the prefix and the position's label; whether it is another one.
     fn place(&mut self) -> bool {
-        let Some(position) = self.own.position(self.position_id()) else {
+        let position = self.position_id();
+        let Some(coordinate) = self.own.coordinate(position) else {
             return false;
         };
-        let step = ringweave_ids::Step {
-            coordinate: position.coordinate(),
-            tag: position.id().tag(),
-        };
+        let tag = position.tag();
+        let step = ringweave_ids::Step { coordinate, tag };
         let guid = self.prefix.child(step);
         let is_other = guid != self.guid;
         self.guid = guid;
@@ -754,8 +756,14 @@ impl Polyring {
         members.find(|peer| *peer == cx.me() || self.is_up(*peer))
     }
 
-    fn is_leader(&self, cx: &Cx<'_>) -> bool {
-        self.leader(cx, &self.own, self.position_id()) == Some(cx.me())
+    /// Whether no longer-granted member of my position is connected.
+    fn is_leader(&self) -> bool {
+        let before_me = usize::from(self.table.rank.at);
+        let is_led = || {
+            let mates = self.table.own.members_at(self.table.mine);
+            mates.iter().take(before_me).any(|link| link.is_up)
+        };
+        before_me == 0 || !is_led()
     }
 
     /// The keeper of the own ring, as far as this peer can tell: in the center, the leader of the

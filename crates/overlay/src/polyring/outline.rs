@@ -111,7 +111,7 @@ impl Polyring {
     /// As the leader: tells the children what has changed since in the outline that they hold.
     pub(super) fn tell_outline(&mut self, cx: &mut Cx<'_>, before: &[Peer]) {
         let tidings = std::mem::take(&mut self.tidings);
-        if self.below.population() == 0 || !self.is_leader(cx) {
+        if self.below.is_empty() || !self.is_leader() {
             return;
         }
         let after = self.outline();

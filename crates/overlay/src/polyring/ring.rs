@@ -149,6 +149,13 @@ impl Ring {
         self.find_place(id).ok().map(|at| &self.places[at].position)
     }
 
+    /// The coordinate of the position of this id.
+    pub(super) fn coordinate(&self, id: PositionId) -> Option<u32> {
+        self.find_place(id)
+            .ok()
+            .map(|at| self.places[at].coordinate)
+    }
+
     /// The positions that somebody holds, by id.
     pub fn staffed(&self) -> impl Iterator<Item = &Position> {
         self.staffed_places().map(|place| &place.position)
@@ -180,6 +187,11 @@ impl Ring {
     /// Whether the peer lives in this ring.
     pub(super) fn lives(&self, peer: Peer) -> bool {
         self.find(peer).is_some_and(|at| self.known[at].lives())
+    }
+
+    /// Whether nobody lives in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers().next().is_none()
     }
 
     /// How many members live in it.

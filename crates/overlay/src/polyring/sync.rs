@@ -165,7 +165,7 @@ impl Polyring {
         let digests = held
             .map(|ring| (ring.id, self.digest_for(to, ring)))
             .collect();
-        let above = (self.above.population() > 0).then_some(self.above.id);
+        let above = (!self.above.is_empty()).then_some(self.above.id);
         let (center, sample) = (self.center(cx), self.sample(cx));
         cx.send(
             to,
@@ -204,10 +204,9 @@ impl Polyring {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);
         }
         let has_come = hello.occasion == Occasion::Arrival;
-        let is_above = self.above.peers_of(self.own.id).any(|peer| peer == from);
-        if has_come && !is_above {
+        if has_come && !self.is_parent(from) {
             self.sync.content = Some(from);
-            if self.below.lives(from) && self.is_leader(cx) {
+            if self.below.lives(from) && self.is_leader() {
                 self.send_lineage(cx, from);
             }
         } else {
@@ -233,7 +232,7 @@ impl Polyring {
         }
         let lacks_above =
             hello.above.is_none() && seat.ring == self.own.id && self.own.id != PositionId::CENTER;
-        if lacks_above && self.above.population() > 0 {
+        if lacks_above && !self.above.is_empty() {
             let above = Roster::of(&self.above);
             self.send_records(cx, from, above.ring, above.members, above.positions);
             let (positions, center) = (self.lineage.clone(), self.center(cx).into_vec());
@@ -583,7 +582,7 @@ impl Polyring {
         positions: Vec<Position>,
         center: Vec<Peer>,
     ) {
-        let is_parent = self.above.peers_of(self.own.id).any(|peer| peer == from);
+        let is_parent = self.is_parent(from);
         let is_sibling = self.own.lives(from);
         let is_mine = positions.last().map(Position::id) == Some(self.own.id);
         if !is_mine || !(is_parent || (is_sibling && self.has_no_parent())) {
@@ -722,9 +721,12 @@ impl Polyring {
     }
 
     pub(super) fn is_neighbour(&self, peer: Peer) -> bool {
-        self.own.lives(peer)
-            || self.below.lives(peer)
-            || self.above.peers_of(self.own.id).any(|it| it == peer)
+        self.is_parent(peer) || self.own.lives(peer) || self.below.lives(peer)
+    }
+
+    /// Whether it is a member of my parent position, as of the last settling.
+    pub(super) fn is_parent(&self, peer: Peer) -> bool {
+        self.table.parent.iter().any(|link| link.peer == peer)
     }
 
     /// Rosters are told to neighbours only, and to who was one until lately.
