@@ -90,6 +90,11 @@ impl Memory {
         self.split.retain(|lost| lost.peer != peer);
     }
 
+    /// Whether somebody is looked for.
+    pub(super) fn has_lost(&self) -> bool {
+        !(self.lost.is_empty() && self.split.is_empty())
+    }
+
     /// Those that may be alive beyond a split, for newcomers to remember, too.
     pub(super) fn split(&self) -> Vec<Peer> {
         self.split.iter().map(|lost| lost.peer).collect()
@@ -247,9 +252,8 @@ impl Polyring {
     }
 
     pub(super) fn arm_probe(&mut self, cx: &mut Cx<'_>) {
-        let has_lost = !(self.memory.lost.is_empty() && self.memory.split.is_empty());
         let is_alarmed = self.is_alarmed(cx.now);
-        if !(has_lost || is_alarmed) || cx.config().without == Some(Rule::Merge) {
+        if !(self.memory.has_lost() || is_alarmed) || cx.config().without == Some(Rule::Merge) {
             return;
         }
         let (low, high) = if is_alarmed { ALARM } else { PROBE };

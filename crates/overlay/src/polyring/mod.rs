@@ -540,6 +540,8 @@ impl Polyring {
                 if self.is_up(peer) && !self.sync.is_content(peer) {
                     // Connected for another reason, so that no `Up` will follow.
                     self.send_hello(cx, peer);
+                } else if self.table.is_first_above(peer) {
+                    self.send_lineage(cx, peer);
                 }
             } else {
                 is_missing = true;
@@ -605,8 +607,7 @@ impl Polyring {
         let mut told: SmallVec<[Peer; 64]> = SmallVec::new();
         for cell in self.table.below.cells() {
             let members = self.table.below.members(cell);
-            let pairs = mine.of.min(members.len() as u16).max(1);
-            if mine.at < pairs {
+            if mine.is_first(members.len() as u16) {
                 told.extend(mine.partners(members).map(|link| link.peer));
             }
         }

@@ -71,6 +71,8 @@ struct Repair {
     ring: PositionId,
     /// The neighbour's digest, as last told.
     told: u64,
+    /// Whether it is a new sibling, which knows least.
+    is_new: bool,
 }
 
 impl Repairs {
@@ -198,19 +200,18 @@ impl Polyring {
         if self.record.is_none() {
             return;
         }
+        let was_wanted = self.links.is_wanted(from);
         self.learn_sample(cx, from, &hello.sample);
         self.compare_centers(cx, from, &hello.center);
         if !is_known {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);
         }
-        let has_come = hello.occasion == Occasion::Arrival;
-        if has_come && !self.is_parent(from) {
+        // Where somebody is lost, the newcomer's keeper may be mistaken, too.
+        let is_content = hello.occasion == Occasion::Arrival && !self.memory.has_lost();
+        if is_content && !self.is_parent(from) {
             self.sync.content = Some(from);
-            if self.below.lives(from) && self.is_leader() {
-                self.send_lineage(cx, from);
-            }
         } else {
-            self.compare(cx, from, hello.digests);
+            self.compare(cx, from, hello.digests, was_wanted);
         }
         // It may be taken for dead here: it should hear so, and refute.
         let ring = self.ring(seat.ring);
@@ -246,17 +247,29 @@ impl Polyring {
         cx: &mut Cx<'_>,
         with: Peer,
         digests: impl IntoIterator<Item = (PositionId, u64)>,
+        was_wanted: bool,
     ) {
         self.digest_outline(with);
-        let mut is_alike = self.own.lives(with);
+        let is_sibling = self.own.lives(with);
+        let mut is_alike = true;
         for (id, digest) in digests.into_iter().take(3) {
             let Some(ring) = self.ring(id) else { continue };
             if self.digest_for(with, ring) != digest {
                 is_alike = false;
-                self.plan_repair(cx, with, id, digest);
+                let is_new = is_sibling && !was_wanted;
+                let (ring, told) = (id, digest);
+                self.plan_repair(
+                    cx,
+                    Repair {
+                        with,
+                        ring,
+                        told,
+                        is_new,
+                    },
+                );
             }
         }
-        if is_alike {
+        if is_alike && is_sibling {
             self.sync.content = Some(with);
         }
     }
@@ -270,21 +283,22 @@ impl Polyring {
         })
     }
 
-    fn plan_repair(&mut self, cx: &mut Cx<'_>, with: Peer, ring: PositionId, told: u64) {
+    fn plan_repair(&mut self, cx: &mut Cx<'_>, repair: Repair) {
         if cx.config().without == Some(Rule::Repair) {
             return;
         }
         self.quicken(cx);
         let mut waiting = self.sync.waiting.iter_mut();
-        if let Some(plan) = waiting.find(|it| it.with == with && it.ring == ring) {
-            plan.told = told;
+        let is_same = |it: &&mut Repair| it.with == repair.with && it.ring == repair.ring;
+        if let Some(plan) = waiting.find(is_same) {
+            *plan = repair;
             return;
         }
         if self.sync.waiting.len() >= MAX_REPAIRS {
             return;
         }
         self.sync.arm_comparison(cx);
-        self.sync.waiting.push(Repair { with, ring, told });
+        self.sync.waiting.push(repair);
     }
 
     /// Compares each roster in full with one neighbour, where news under way did not do it: one knows
@@ -295,12 +309,16 @@ impl Polyring {
         let mut plans = std::mem::take(&mut self.sync.waiting);
         let count = plans.len();
         cx.random.shuffle(&mut plans, count);
+        plans.sort_by_key(|plan| plan.is_new);
         let mut compared: SmallVec<[PositionId; 3]> = SmallVec::new();
         if self.sync.is_new {
             self.compare_on_arrival(cx, &mut compared);
         }
         let mut left = count.saturating_sub(1).min(MORE_REPAIRS);
-        for Repair { with, ring, told } in plans {
+        for plan in plans {
+            let Repair {
+                with, ring, told, ..
+            } = plan;
             let mine = self.ring(ring).map(|it| (it, self.digest_for(with, it)));
             let differs = mine.filter(|(_, digest)| *digest != told);
             let is_next = self.is_up(with) && !compared.contains(&ring);
@@ -309,13 +327,13 @@ impl Polyring {
                 compared.push(ring);
             } else if differs.is_some() && left > 0 {
                 left -= 1;
-                self.plan_repair(cx, with, ring, told);
+                self.plan_repair(cx, plan);
             }
         }
     }
 
-    /// Who has come holds what its keeper held a few round trips ago, and who rose an outline: a sibling,
-    /// or else a parent, tells what is new or was not known since.
+    /// Who has come holds what its keeper held a few round trips ago: a sibling, or else a parent, tells
+    /// what is new since.
     fn compare_on_arrival(&mut self, cx: &mut Cx<'_>, compared: &mut SmallVec<[PositionId; 3]>) {
         self.sync.is_new = false;
         let with = [Role::Sibling, Role::Parent].into_iter().find_map(|role| {

@@ -100,6 +100,11 @@ impl Rank {
         pairs == 1 || self.at % pairs == other.at % pairs
     }
 
+    /// Whether it is the first of its position that is paired with some members of one of so many.
+    pub(super) fn is_first(self, others: u16) -> bool {
+        self.at < self.of.min(others).max(1)
+    }
+
     /// Those of a neighbouring position's members that it is paired with.
     pub(super) fn partners(self, members: &[Link]) -> impl Iterator<Item = &Link> + use<'_> {
         let of = members.len() as u16;
@@ -130,6 +135,12 @@ impl Table {
     pub(super) fn seat_of(&self, peer: Peer) -> Option<(PositionId, Rank)> {
         let seat = self.own.seat_of(peer).or_else(|| self.below.seat_of(peer));
         seat.or_else(|| Some((self.above, Rank::among(&self.parent, peer)?)))
+    }
+
+    /// Whether the peer is a child, and this one the first of its parents that is paired with it.
+    pub(super) fn is_first_above(&self, child: Peer) -> bool {
+        let seat = self.below.seat_of(child);
+        seat.is_some_and(|(_, rank)| self.rank.is_first(rank.of))
     }
 
     /// Notes that the connection to a peer stands, or no more; whether the table names it.

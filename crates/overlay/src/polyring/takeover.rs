@@ -340,7 +340,6 @@ impl Polyring {
             self.send_records(cx, peer, self.below.id, vec![record.clone()], Vec::new());
         }
         self.join.placed_at = cx.now;
-        self.sync.arrive(cx);
         // What is said from here on is said from the new place.
         if self.place() && self.phase == Phase::Placed {
             cx.tell(Event::Placed(self.guid.clone()));
