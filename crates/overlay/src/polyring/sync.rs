@@ -39,6 +39,9 @@ const GOSSIP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// Who has its place for less long tells no hearsay: it learns what the others know.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// Neighbours that tell a newcomer what is new.
+const TOLD_BY: usize = 2;
+
 /// Repairs that wait at once; more are found again by a later hello.
 const MAX_REPAIRS: usize = 256;
 
@@ -336,22 +339,22 @@ impl Polyring {
     /// what is new since.
     fn compare_on_arrival(&mut self, cx: &mut Cx<'_>, compared: &mut SmallVec<[PositionId; 3]>) {
         self.sync.is_new = false;
-        let with = [Role::Sibling, Role::Parent].into_iter().find_map(|role| {
-            let linked: SmallVec<[Peer; 64]> = self.links.linked(role).collect();
-            cx.random.pick(&linked).copied()
-        });
-        let Some(with) = with else {
-            let is_early = !has_passed(cx.now, self.join.placed_at, SETTLED);
-            if is_early && self.links.wanted().next().is_some() {
-                self.sync.arrive(cx);
+        let mut known: SmallVec<[Peer; 64]> = self.links.linked(Role::Sibling).collect();
+        if known.is_empty() {
+            known.extend(self.links.linked(Role::Parent));
+        }
+        cx.random.shuffle(&mut known, TOLD_BY);
+        for with in known.iter().take(TOLD_BY) {
+            for id in [self.own.id, self.above.id] {
+                if let Some(mine) = self.ring(id) {
+                    self.send_summary(cx, *with, mine, self.digest_for(*with, mine));
+                    compared.push(id);
+                }
             }
-            return;
-        };
-        for id in [self.own.id, self.above.id] {
-            if let Some(mine) = self.ring(id) {
-                self.send_summary(cx, with, mine, self.digest_for(with, mine));
-                compared.push(id);
-            }
+        }
+        let is_early = !has_passed(cx.now, self.join.placed_at, SETTLED);
+        if known.is_empty() && is_early && self.links.wanted().next().is_some() {
+            self.sync.arrive(cx);
         }
     }
 
