@@ -396,3 +396,23 @@ impl Polyring {
         met.is_some_and(|met| !has_passed(now, met, MEETING))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::polyring::{Config, PositionId, testing::Swarm};
+
+    /// Two networks that meet know each other by their centers: who was never told of its own would see
+    /// no difference. In clusters only some members are paired with the leader above.
+    #[test]
+    fn everybody_is_told_who_the_center_is() {
+        let config = Config {
+            ring_size: 4,
+            ..Config::default()
+        };
+        let swarm = Swarm::grown(config, 80, |_| "");
+        for (number, (peer, ..)) in &swarm.peers {
+            let is_told = !peer.memory.center.is_empty();
+            assert!(is_told || peer.own.id == PositionId::CENTER, "{number}");
+        }
+    }
+}

@@ -6,13 +6,14 @@
 
 use std::{num::NonZeroU32, ops::Range, sync::Arc, time::Duration};
 
+use ringweave_ids::{Peer, PeerId, Time};
+use serde::{Deserialize, Serialize};
+
 use super::{
     NOWHERE,
     record::{Census, Label, Member, Position, PositionId},
 };
 use crate::Host;
-use ringweave_ids::{Peer, PeerId, Time};
-use serde::{Deserialize, Serialize};
 
 /// How long the record of a peer that is gone is remembered: longer than any repair takes.
 pub(super) const TOMBSTONE: Duration = Duration::from_secs(120);
