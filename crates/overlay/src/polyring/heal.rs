@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{Loss, Output};
 
-/// Neighbours asked about a suspect.
+/// Neighbours asked about a suspect, and those asked where none of these said anything clear.
 const WITNESSES: usize = 3;
+const MORE_WITNESSES: usize = 6;
 
 /// How long they have to answer.
 const VERDICT: Duration = Duration::from_millis(1_000);
@@ -28,7 +29,8 @@ const WITNESS: Duration = Duration::from_millis(400);
 /// A peer without any connection may itself be the one that is cut off: it waits this long.
 const ALONE: Duration = Duration::from_secs(15);
 
-/// A peer that only others hear is dialled again after 1 s, twice as late each time, up to this.
+/// A peer that only others hear is dialled again so soon, twice as late each time, up to the last.
+const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(4);
 
 /// Losses within this span count together.
@@ -69,10 +71,17 @@ struct Suspect {
     since: Time,
     asked: SmallVec<[Peer; WITNESSES]>,
     votes: SmallVec<[(Peer, Signature); WITNESSES]>,
-    /// Others hear it: when to try again.
-    redial: Option<Duration>,
+    /// Others hear it: who said so, and when to try again.
+    redial: Option<Redial>,
     /// It is asked about for the second time.
     is_again: bool,
+}
+
+/// A peer that others hear is tried again, and who hears it is asked again.
+#[derive(Clone, Copy, Debug)]
+struct Redial {
+    voucher: Peer,
+    wait: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +145,7 @@ impl Healing {
         for suspect in &self.suspects {
             see(suspect.peer);
             suspect.asked.iter().for_each(|asked| see(*asked));
+            suspect.redial.iter().for_each(|redial| see(redial.voucher));
             suspect.votes.iter().for_each(|(voter, _)| see(*voter));
         }
         for witnessed in &self.witnessed {
@@ -208,23 +218,26 @@ impl Polyring {
         if self.links.is_cut_off() {
             self.reach_out(cx);
         }
-        let witnesses = self.witnesses(cx, peer);
+        let witnesses = match redial {
+            // Where few hear it, others asked at random would say nothing, again and again.
+            Some(redial) => vec![redial.voucher],
+            None => self.witnesses(cx, peer, WITNESSES, &[]),
+        };
         self.ask(cx, peer, witnesses, redial, false);
     }
 
-    /// A few of those that should hear the peer, those connected to me first.
-    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer) -> Vec<Peer> {
+    /// A few of those that should hear the peer, those connected to me first, and last those that
+    /// have been asked.
+    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer, count: usize, asked: &[Peer]) -> Vec<Peer> {
         if cx.config().without == Some(Rule::Suspicion) {
             return Vec::new();
         }
-        let common = self.common_neighbours(peer, cx.me());
-        let (mut near, mut far): (Vec<_>, Vec<_>) =
-            common.into_iter().partition(|witness| self.is_up(*witness));
-        cx.random.shuffle(&mut near, WITNESSES);
-        cx.random.shuffle(&mut far, WITNESSES);
-        near.extend(far);
-        near.truncate(WITNESSES);
-        near
+        let mut common = self.common_neighbours(peer, cx.me());
+        let all = common.len();
+        cx.random.shuffle(&mut common, all);
+        common.sort_by_key(|witness| (asked.contains(witness), !self.is_up(*witness)));
+        common.truncate(count);
+        common
     }
 
     /// Puts the question to a few of those that should hear the peer.
@@ -233,7 +246,7 @@ impl Polyring {
         cx: &mut Cx<'_>,
         peer: Peer,
         witnesses: Vec<Peer>,
-        redial: Option<Duration>,
+        redial: Option<Redial>,
         is_again: bool,
     ) {
         self.heal.forget(peer);
@@ -272,7 +285,8 @@ impl Polyring {
         };
         let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
         if !is_clear && !suspect.is_again {
-            let mut witnesses = self.witnesses(cx, peer);
+            let asked: SmallVec<[Peer; WITNESSES]> = suspect.asked.clone();
+            let mut witnesses = self.witnesses(cx, peer, MORE_WITNESSES, &asked);
             self.watch_neighbours(cx.now);
             let may_ask = cx.config().without != Some(Rule::Suspicion);
             if may_ask && self.above.lives(peer) && self.heal.cut_off.is_some() {
@@ -492,13 +506,13 @@ impl Polyring {
                 self.restart(cx, vec![from], None);
             }
             None => {
-                let wait = suspect
-                    .redial
-                    .map_or(Duration::from_secs(1), |last| (last * 2).min(REDIAL_LAST));
+                let last = suspect.redial.map(|redial| redial.wait);
+                let wait = last.map_or(REDIAL_FIRST, |last| (last * 2).min(REDIAL_LAST));
+                let voucher = from;
                 suspect.asked.clear();
                 suspect.votes.clear();
                 suspect.is_again = false;
-                suspect.redial = Some(wait);
+                suspect.redial = Some(Redial { voucher, wait });
                 cx.after(wait, Timer::Redial(peer));
             }
             Some(signature) if cx.host().verify(&cx.id(from), &words, &signature) => {
