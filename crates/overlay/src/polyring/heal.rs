@@ -8,7 +8,7 @@ use ringweave_ids::{Peer, Signature, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Accusation, Cx, Member, Message, Polyring, PositionId, Rule, Timer, has_passed,
+    Accusation, Cx, Member, Message, Polyring, PositionId, Rule, Testimony, Timer, has_passed,
     outline::Tiding,
     record::{MAX_ACCUSERS, accusation_words},
     table::{Link, Rank, Table},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Loss, Output};
 
-/// Neighbours asked about a suspect, and those asked where none of these said anything clear.
+/// Neighbours asked about a suspect, and at most where these do not make it clear.
 const WITNESSES: usize = 3;
 const MORE_WITNESSES: usize = 6;
 
@@ -69,12 +69,19 @@ struct Suspect {
     peer: Peer,
     incarnation: u64,
     since: Time,
-    asked: SmallVec<[Peer; WITNESSES]>,
+    asked: SmallVec<[Asked; WITNESSES]>,
     votes: SmallVec<[(Peer, Signature); WITNESSES]>,
     /// Others hear it: who said so, and when to try again.
     redial: Option<Redial>,
     /// It is asked about for the second time.
     is_again: bool,
+}
+
+/// Who was asked about a suspect.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    peer: Peer,
+    has_answered: bool,
 }
 
 /// A peer that others hear is tried again, and who hears it is asked again.
@@ -90,6 +97,17 @@ struct Witnessed {
     asker: Peer,
     suspect: Peer,
     incarnation: u64,
+}
+
+impl Suspect {
+    /// Whom nobody was asked about, or everybody has said something about.
+    fn is_answered(&self) -> bool {
+        self.asked.iter().all(|asked| asked.has_answered)
+    }
+
+    fn has_asked(&self, peer: Peer) -> bool {
+        self.asked.iter().any(|asked| asked.peer == peer)
+    }
 }
 
 impl Healing {
@@ -120,7 +138,7 @@ impl Healing {
     }
 
     pub(super) fn suspects(&self, peer: Peer) -> bool {
-        self.suspects.iter().any(|suspect| suspect.peer == peer)
+        self.suspect(peer).is_some()
     }
 
     /// Whether questions about suspects are under way, for others.
@@ -128,23 +146,26 @@ impl Healing {
         !self.witnessed.is_empty()
     }
 
-    /// Whether the peer is suspected, and others hear it.
-    fn is_vouched(&self, peer: Peer) -> bool {
-        let mut suspects = self.suspects.iter();
-        suspects.any(|suspect| suspect.peer == peer && suspect.redial.is_some())
+    fn suspect(&self, peer: Peer) -> Option<&Suspect> {
+        self.suspects.iter().find(|suspect| suspect.peer == peer)
     }
 
-    /// Whether the peer is suspected, and nobody was found who hears it.
-    fn has_lost(&self, peer: Peer) -> bool {
-        let mut suspects = self.suspects.iter();
-        suspects.any(|suspect| suspect.peer == peer && suspect.redial.is_none())
+    fn suspect_mut(&mut self, peer: Peer) -> Option<&mut Suspect> {
+        let mut suspects = self.suspects.iter_mut();
+        suspects.find(|suspect| suspect.peer == peer)
+    }
+
+    /// Who hears the peer, if it is suspected.
+    fn voucher(&self, peer: Peer) -> Option<Peer> {
+        let suspect = self.suspect(peer)?;
+        suspect.redial.map(|redial| redial.voucher)
     }
 
     /// Shows every handle that a suspicion, a question about one, or the election names.
     pub(super) fn handles(&self, see: &mut dyn FnMut(Peer)) {
         for suspect in &self.suspects {
             see(suspect.peer);
-            suspect.asked.iter().for_each(|asked| see(*asked));
+            suspect.asked.iter().for_each(|asked| see(asked.peer));
             suspect.redial.iter().for_each(|redial| see(redial.voucher));
             suspect.votes.iter().for_each(|(voter, _)| see(*voter));
         }
@@ -174,7 +195,7 @@ impl Polyring {
         }
         if self.record.is_some() && self.links.is_wanted(peer) {
             // Whom others hear is dialled again in its turn.
-            if !self.heal.is_vouched(peer) {
+            if self.heal.voucher(peer).is_none() {
                 self.suspect(cx, peer);
             }
         } else {
@@ -206,8 +227,7 @@ impl Polyring {
     fn suspect(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         self.links.hold(peer);
         cx.out.push(Output::Open(peer));
-        let mut suspects = self.heal.suspects.iter();
-        let known = suspects.find(|suspect| suspect.peer == peer);
+        let known = self.heal.suspect(peer);
         let redial = known.and_then(|known| known.redial);
         if known.is_some() && redial.is_none() {
             // They have been asked.
@@ -221,22 +241,29 @@ impl Polyring {
         let witnesses = match redial {
             // Where few hear it, others asked at random would say nothing, again and again.
             Some(redial) => vec![redial.voucher],
-            None => self.witnesses(cx, peer, WITNESSES, &[]),
+            None => {
+                let mut witnesses = self.witnesses(cx, peer);
+                witnesses.truncate(WITNESSES);
+                witnesses
+            }
         };
         self.ask(cx, peer, witnesses, redial, false);
     }
 
     /// A few of those that should hear the peer, those connected to me first, and last those that
     /// have been asked.
-    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer, count: usize, asked: &[Peer]) -> Vec<Peer> {
+    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer) -> Vec<Peer> {
         if cx.config().without == Some(Rule::Suspicion) {
             return Vec::new();
         }
         let mut common = self.common_neighbours(peer, cx.me());
-        let all = common.len();
+        let (all, suspect) = (common.len(), self.heal.suspect(peer));
         cx.random.shuffle(&mut common, all);
-        common.sort_by_key(|witness| (asked.contains(witness), !self.is_up(*witness)));
-        common.truncate(count);
+        common.sort_by_key(|witness| {
+            let is_asked = suspect.is_some_and(|suspect| suspect.has_asked(*witness));
+            (is_asked, !self.is_up(*witness))
+        });
+        common.truncate(MORE_WITNESSES);
         common
     }
 
@@ -264,11 +291,15 @@ impl Polyring {
                 },
             );
         }
+        let asked = witnesses.into_iter().map(|peer| Asked {
+            peer,
+            has_answered: false,
+        });
         self.heal.suspects.push(Suspect {
             peer,
             incarnation,
             since: cx.now,
-            asked: witnesses.into_iter().collect(),
+            asked: asked.collect(),
             votes: SmallVec::new(),
             redial,
             is_again,
@@ -279,14 +310,12 @@ impl Polyring {
     /// Nobody said that it hears the peer. Who was heard by others until now, or of whom nobody said
     /// anything, is asked about once more.
     fn judge(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let mut suspects = self.heal.suspects.iter();
-        let Some(suspect) = suspects.find(|suspect| suspect.peer == peer) else {
+        let Some(suspect) = self.heal.suspect(peer) else {
             return;
         };
         let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
         if !is_clear && !suspect.is_again {
-            let asked: SmallVec<[Peer; WITNESSES]> = suspect.asked.clone();
-            let mut witnesses = self.witnesses(cx, peer, MORE_WITNESSES, &asked);
+            let mut witnesses = self.witnesses(cx, peer);
             self.watch_neighbours(cx.now);
             let may_ask = cx.config().without != Some(Rule::Suspicion);
             if may_ask && self.above.lives(peer) && self.heal.cut_off.is_some() {
@@ -342,23 +371,18 @@ impl Polyring {
 
     pub(super) fn on_ask(&mut self, cx: &mut Cx<'_>, from: Peer, suspect: Peer, incarnation: u64) {
         if suspect == cx.me() {
-            cx.send(
-                from,
-                Message::Answer {
-                    suspect,
-                    incarnation,
-                    accusation: None,
-                },
-            );
+            testify(cx, from, suspect, incarnation, Testimony::Heard);
             return;
         }
         if self.living_anywhere(suspect).is_none() {
             return;
         }
         if !self.is_up(suspect) {
-            // Only who has lost it is a witness: not who never had it, nor who knows that others do.
-            if self.heal.has_lost(suspect) {
-                self.accuse_to(cx, from, suspect, incarnation);
+            // Only who has lost it is a witness: not who never had it.
+            if let Some(voucher) = self.heal.voucher(suspect) {
+                testify(cx, from, suspect, incarnation, Testimony::Hearsay(voucher));
+            } else if self.heal.suspects(suspect) {
+                accuse(cx, from, suspect, incarnation);
             }
         } else if self.heal.witnessed.len() < MAX_WITNESSED {
             self.witness(cx, from, suspect, incarnation);
@@ -401,16 +425,7 @@ impl Polyring {
                 incarnation,
                 ..
             } = self.heal.witnessed.swap_remove(at);
-            if asker != cx.me() {
-                cx.send(
-                    asker,
-                    Message::Answer {
-                        suspect,
-                        incarnation,
-                        accusation: None,
-                    },
-                );
-            }
+            testify(cx, asker, suspect, incarnation, Testimony::Heard);
         }
     }
 
@@ -429,9 +444,7 @@ impl Polyring {
             incarnation,
             ..
         } = self.heal.witnessed.swap_remove(at);
-        if asker != cx.me() {
-            self.accuse_to(cx, asker, suspect, incarnation);
-        }
+        accuse(cx, asker, suspect, incarnation);
         // Two of us have lost it now: no need to wait until my own link has been silent for so long.
         self.on_down(cx, suspect, Loss::Silent);
     }
@@ -449,31 +462,8 @@ impl Polyring {
             ..
         } in about
         {
-            if asker != cx.me() {
-                let accusation = None;
-                cx.send(
-                    asker,
-                    Message::Answer {
-                        suspect,
-                        incarnation,
-                        accusation,
-                    },
-                );
-            }
+            testify(cx, asker, suspect, incarnation, Testimony::Heard);
         }
-    }
-
-    fn accuse_to(&self, cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {
-        let words = accusation_words(cx.host(), &cx.id(suspect), incarnation);
-        let accusation = Some(cx.host().sign(&words));
-        cx.send(
-            asker,
-            Message::Answer {
-                suspect,
-                incarnation,
-                accusation,
-            },
-        );
     }
 
     pub(super) fn on_answer(
@@ -482,30 +472,28 @@ impl Polyring {
         from: Peer,
         peer: Peer,
         incarnation: u64,
-        accusation: Option<Signature>,
+        testimony: Testimony,
     ) {
-        let words = accusation_words(cx.host(), &cx.id(peer), incarnation);
-        let Some(suspect) = self
-            .heal
-            .suspects
-            .iter_mut()
-            .find(|suspect| suspect.peer == peer)
-        else {
+        let cut_off = self.heal.cut_off;
+        let Some(suspect) = self.heal.suspect_mut(peer) else {
             return;
         };
-        if suspect.incarnation != incarnation || !suspect.asked.contains(&from) {
+        let mut asked = suspect.asked.iter_mut();
+        let is_open = |asked: &&mut Asked| asked.peer == from && !asked.has_answered;
+        let Some(asked) = asked.find(is_open) else {
+            return;
+        };
+        if suspect.incarnation != incarnation {
             return;
         }
-        match accusation {
-            None if self
-                .heal
-                .cut_off
-                .is_some_and(|at| has_passed(cx.now, at, ALONE)) =>
-            {
+        asked.has_answered = true;
+        match testimony {
+            Testimony::Heard if cut_off.is_some_and(|at| has_passed(cx.now, at, ALONE)) => {
                 // My neighbours live, but none of them and I can connect: another place is better.
                 self.restart(cx, vec![from], None);
+                return;
             }
-            None => {
+            Testimony::Heard => {
                 let last = suspect.redial.map(|redial| redial.wait);
                 let wait = last.map_or(REDIAL_FIRST, |last| (last * 2).min(REDIAL_LAST));
                 let voucher = from;
@@ -514,25 +502,61 @@ impl Polyring {
                 suspect.is_again = false;
                 suspect.redial = Some(Redial { voucher, wait });
                 cx.after(wait, Timer::Redial(peer));
+                return;
             }
-            Some(signature) if cx.host().verify(&cx.id(from), &words, &signature) => {
-                suspect.asked.retain(|asked| *asked != from);
-                suspect.votes.push((from, signature));
-                if suspect.asked.is_empty() {
-                    self.judge(cx, peer);
+            Testimony::Hearsay(voucher) => {
+                if self.living_anywhere(voucher).is_some() {
+                    self.ask_more(cx, peer, &[voucher]);
                 }
             }
-            Some(_) => cx.fault("an accusation that its observer did not sign"),
+            Testimony::Accused(signature) => {
+                let words = accusation_words(cx.host(), &cx.id(peer), incarnation);
+                if !cx.host().verify(&cx.id(from), &words, &signature) {
+                    cx.fault("an accusation that its observer did not sign");
+                    return;
+                }
+                suspect.votes.push((from, signature));
+                // A cut takes many links at once: who answers without asking has lost it with me.
+                let is_early = !has_passed(cx.now, suspect.since, WITNESS);
+                if suspect.is_answered() && is_early {
+                    let others = self.witnesses(cx, peer);
+                    self.ask_more(cx, peer, &others);
+                }
+            }
+        }
+        if self.heal.suspect(peer).is_some_and(Suspect::is_answered) {
+            self.judge(cx, peer);
+        }
+    }
+
+    /// Puts the question to those, too, that were not asked yet.
+    fn ask_more(&mut self, cx: &mut Cx<'_>, peer: Peer, others: &[Peer]) {
+        let Some(suspect) = self.heal.suspect_mut(peer) else {
+            return;
+        };
+        let incarnation = suspect.incarnation;
+        for other in others {
+            let is_one = *other == cx.me() || *other == peer;
+            if is_one || suspect.asked.len() >= MORE_WITNESSES || suspect.has_asked(*other) {
+                continue;
+            }
+            suspect.asked.push(Asked {
+                peer: *other,
+                has_answered: false,
+            });
+            let suspect = peer;
+            cx.send(
+                *other,
+                Message::Ask {
+                    suspect,
+                    incarnation,
+                },
+            );
         }
     }
 
     pub(super) fn on_suspicion(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let Some(suspect) = self
-            .heal
-            .suspects
-            .iter()
-            .find(|suspect| suspect.peer == peer)
-        else {
+        let Some(suspect) = self.heal.suspect(peer) else {
             return;
         };
         let is_vouched =
@@ -616,4 +640,31 @@ impl Polyring {
             .into_iter()
             .find_map(|ring| ring.living_record(peer))
     }
+}
+
+/// Says to one who asked what came of asking the suspect.
+fn testify(cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64, testimony: Testimony) {
+    if asker != cx.me() {
+        cx.send(
+            asker,
+            Message::Answer {
+                suspect,
+                incarnation,
+                testimony,
+            },
+        );
+    }
+}
+
+/// Says that the suspect does not answer.
+fn accuse(cx: &mut Cx<'_>, asker: Peer, suspect: Peer, incarnation: u64) {
+    let words = accusation_words(cx.host(), &cx.id(suspect), incarnation);
+    let accusation = cx.host().sign(&words);
+    testify(
+        cx,
+        asker,
+        suspect,
+        incarnation,
+        Testimony::Accused(accusation),
+    );
 }

@@ -81,8 +81,8 @@ pub enum Message {
         suspect: Peer,
         /// In which incarnation.
         incarnation: u64,
-        /// Nothing where it answered; else the accusation, signed.
-        accusation: Option<Signature>,
+        /// What is known of it.
+        testimony: Testimony,
     },
     /// Say something: measures the round trip, and proves life.
     Ping(u64),
@@ -209,6 +209,17 @@ pub struct Hello {
     pub occasion: Occasion,
 }
 
+/// What one who was asked knows of a suspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Testimony {
+    /// It answers.
+    Heard,
+    /// It does not answer me, but this peer said that it hears it.
+    Hearsay(Peer),
+    /// It does not answer; the accusation, signed.
+    Accused(Signature),
+}
+
 /// Why a hello is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Occasion {
@@ -308,7 +319,15 @@ impl crate::Message for Message {
                     .iter_mut()
                     .for_each(|position| position.visit(visit));
             }
-            Self::Ask { suspect, .. } | Self::Answer { suspect, .. } => visit(suspect),
+            Self::Answer {
+                suspect, testimony, ..
+            } => {
+                visit(suspect);
+                if let Testimony::Hearsay(voucher) = testimony {
+                    visit(voucher);
+                }
+            }
+            Self::Ask { suspect, .. } => visit(suspect),
             Self::Summary { .. }
             | Self::Ping(_)
             | Self::Pong(_)

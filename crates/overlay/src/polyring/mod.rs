@@ -45,7 +45,7 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Time};
 use smallvec::SmallVec;
 
 pub use config::{Config, Order, Policy, PolicyError, Rule, RuleError};
-pub use message::{Heading, Hello, Message, Occasion, Offer, Roster, Walk};
+pub use message::{Heading, Hello, Message, Occasion, Offer, Roster, Testimony, Walk};
 pub use questions::{Cover, Detour, Span};
 pub use record::{
     Accusation, Census, Grant, Label, Member, Position, PositionId, Proof, Seat, Takeover,
@@ -399,9 +399,9 @@ impl Polyring {
             Message::Answer {
                 suspect,
                 incarnation,
-                accusation,
+                testimony,
             } => {
-                self.on_answer(cx, from, suspect, incarnation, accusation);
+                self.on_answer(cx, from, suspect, incarnation, testimony);
             }
             Message::Ping(number) => cx.send(from, Message::Pong(number)),
             Message::Pong(number) => self.on_pong(cx, from, number),

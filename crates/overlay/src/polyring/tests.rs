@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 
 use super::{
     Accusation, Config, Cover, Grant, Heading, Hello, Member, Message, Occasion, Offer, Order,
-    Phase, Policy, Polyring, Position, PositionId, Proof, Roster, Seat, Timer, Version, Walk,
+    Phase, Policy, Polyring, Position, PositionId, Proof, Roster, Seat, Testimony, Timer, Version,
+    Walk,
     record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
@@ -590,6 +591,11 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
     let ring = ring.prop_map(PositionId);
     let seat = (ring.clone(), ring.clone()).prop_map(|(ring, position)| Seat { ring, position });
     let signature = any::<u8>().prop_map(|byte| Signature([byte; 64]));
+    let testimony = prop_oneof![
+        Just(Testimony::Heard),
+        (0..30_u32).prop_map(|peer| Testimony::Hearsay(Peer(peer))),
+        signature.clone().prop_map(Testimony::Accused),
+    ];
     let grant = (
         0..30_u32,
         seat.clone(),
@@ -758,15 +764,13 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
             suspect: Peer(peer),
             incarnation
         }),
-        (0..30_u32, any::<u64>(), prop::option::of(signature.clone())).prop_map(
-            |(peer, incarnation, accusation)| {
-                Message::Answer {
-                    suspect: Peer(peer),
-                    incarnation,
-                    accusation,
-                }
+        (0..30_u32, any::<u64>(), testimony).prop_map(|(peer, incarnation, testimony)| {
+            Message::Answer {
+                suspect: Peer(peer),
+                incarnation,
+                testimony,
             }
-        ),
+        }),
         any::<u64>().prop_map(Message::Ping),
         any::<u64>().prop_map(Message::Pong),
         ring.clone()
