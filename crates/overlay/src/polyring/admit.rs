@@ -54,10 +54,11 @@ impl Polyring {
                 cx.send(record.peer, news);
                 return false;
             }
-            // One observer is not enough, but where I do not observe the peer myself: nothing else
-            // would ever tell me.
-            let is_hearsay = !self.links.is_wanted(record.peer) && self.is_neighbour(from);
-            let is_enough = count >= 2 || few || is_hearsay || self.heal.suspects(record.peer);
+            // One observer is not enough where others hear the peer, nor is a stranger's word where I do
+            // not observe it myself.
+            let is_missing = self.links.is_wanted(record.peer) || self.is_neighbour(from);
+            let is_lost = is_missing && self.heal.voucher(record.peer).is_none();
+            let is_enough = count >= 2 || few || is_lost;
             if record.peer != cx.me() && !is_enough {
                 return false;
             }

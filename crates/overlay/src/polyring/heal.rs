@@ -156,7 +156,7 @@ impl Healing {
     }
 
     /// Who hears the peer, if it is suspected.
-    fn voucher(&self, peer: Peer) -> Option<Peer> {
+    pub(super) fn voucher(&self, peer: Peer) -> Option<Peer> {
         let suspect = self.suspect(peer)?;
         suspect.redial.map(|redial| redial.voucher)
     }
@@ -375,6 +375,7 @@ impl Polyring {
             return;
         }
         if self.living_anywhere(suspect).is_none() {
+            self.tell_gone(cx, from, suspect);
             return;
         }
         if !self.is_up(suspect) {
@@ -386,6 +387,32 @@ impl Polyring {
             }
         } else if self.heal.witnessed.len() < MAX_WITNESSED {
             self.witness(cx, from, suspect, incarnation);
+        }
+    }
+
+    /// Who asks about one that is dead or elsewhere has missed that.
+    fn tell_gone(&self, cx: &mut Cx<'_>, to: Peer, peer: Peer) {
+        let rings = [&self.own, &self.below, &self.above].into_iter();
+        let known = rings.filter_map(|ring| Some((ring.id, ring.record(peer)?.clone())));
+        if let Some((ring, record)) = known.max_by_key(|(_, record)| record.incarnation) {
+            self.send_records(cx, to, ring, vec![record], Vec::new());
+        }
+    }
+
+    /// Asks those that should hear a neighbour that does not come whether it is gone.
+    pub(super) fn ask_after(&self, cx: &mut Cx<'_>, peer: Peer) {
+        let Some(record) = self.living_anywhere(peer) else {
+            return;
+        };
+        let (suspect, incarnation) = (peer, record.incarnation);
+        for witness in self.witnesses(cx, peer).into_iter().take(WITNESSES) {
+            cx.send(
+                witness,
+                Message::Ask {
+                    suspect,
+                    incarnation,
+                },
+            );
         }
     }
 

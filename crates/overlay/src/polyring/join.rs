@@ -360,7 +360,7 @@ impl Polyring {
         };
         ring.reserve(roster.members.len() + 1, roster.positions.len() + 1);
         let members = roster.members.into_iter().take(MAX_RECORDS);
-        for record in members.filter(|record| record.peer != me && record.lives_in(id)) {
+        for record in members.filter(|record| record.peer != me) {
             if record.is_signed(cx.host()) {
                 ring.merge_member(cx.host(), record, cx.now);
             }

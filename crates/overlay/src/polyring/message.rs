@@ -171,11 +171,12 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// The living part of what is known of a ring.
+    /// What is known of a ring. Those that are gone belong to it: who had not heard that they are could
+    /// take them for members, from one who has not heard it either.
     pub(super) fn of(ring: &Ring) -> Self {
         Self {
             ring: ring.id,
-            members: ring.living().take(MAX_RECORDS).cloned().collect(),
+            members: ring.records().take(MAX_RECORDS).cloned().collect(),
             positions: ring.staffed().take(MAX_RECORDS).cloned().collect(),
         }
     }

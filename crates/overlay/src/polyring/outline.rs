@@ -75,7 +75,8 @@ impl Polyring {
     /// The outline of my ring as a roster.
     pub(super) fn outline_roster(&self) -> Roster {
         let outline = self.outline().into_iter();
-        let members = outline.filter_map(|peer| self.own.living_record(peer));
+        let living = outline.filter_map(|peer| self.own.living_record(peer));
+        let members = living.chain(self.own.gone());
         let positions = self.own.staffed().cloned().map(Position::uncounted);
         Roster {
             ring: self.own.id,

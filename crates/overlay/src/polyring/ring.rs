@@ -134,6 +134,13 @@ impl Ring {
         self.inhabitants().map(|(_, entry)| &entry.record)
     }
 
+    /// The records of those that do not live in it.
+    pub(super) fn gone(&self) -> impl Iterator<Item = &Arc<Member>> {
+        let held = self.known.iter().zip(&self.entries);
+        let gone = held.skip_while(|(known, _)| known.lives());
+        gone.map(|(_, entry)| &entry.record)
+    }
+
     /// The living members of a position, the longest granted first.
     pub fn members_of(&self, position: PositionId) -> impl Iterator<Item = &Arc<Member>> {
         let members = &self.entries[self.range_of(position)];

@@ -261,6 +261,10 @@ impl Polyring {
                 is_alike = false;
                 let is_new = is_sibling && !was_wanted;
                 let (ring, told) = (id, digest);
+                let with = match is_sibling && id == self.above.id {
+                    true => self.linked_parent().unwrap_or(with),
+                    false => with,
+                };
                 self.plan_repair(
                     cx,
                     Repair {
@@ -275,6 +279,11 @@ impl Polyring {
         if is_alike && is_sibling {
             self.sync.content = Some(with);
         }
+    }
+
+    /// A parent that is connected: it knows more of the ring above than any sibling.
+    fn linked_parent(&self) -> Option<Peer> {
+        self.links.linked(Role::Parent).next()
     }
 
     /// Whether the rosters have all that a hello says of its sender.
@@ -344,12 +353,14 @@ impl Polyring {
             known.extend(self.links.linked(Role::Parent));
         }
         cx.random.shuffle(&mut known, TOLD_BY);
-        for with in known.iter().take(TOLD_BY) {
-            for id in [self.own.id, self.above.id] {
-                if let Some(mine) = self.ring(id) {
-                    self.send_summary(cx, *with, mine, self.digest_for(*with, mine));
-                    compared.push(id);
-                }
+        known.truncate(TOLD_BY);
+        let own = known.iter().map(|with| (self.own.id, *with));
+        let parent = self.linked_parent();
+        let above = parent.or_else(|| known.first().copied());
+        for (id, with) in own.chain(above.map(|with| (self.above.id, with))) {
+            if let Some(mine) = self.ring(id) {
+                self.send_summary(cx, with, mine, self.digest_for(with, mine));
+                compared.push(id);
             }
         }
         let is_early = !has_passed(cx.now, self.join.placed_at, SETTLED);
@@ -471,6 +482,7 @@ impl Polyring {
         let mates = self.unpaired_mates(cx.me(), from);
         let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         let mut told_positions = Vec::new();
+        let mut deaths: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         for position in positions {
             let position = match id == self.above.id {
                 true => position.uncounted(),
@@ -525,13 +537,21 @@ impl Polyring {
                     if lived && record.accusation.is_some() {
                         self.remember_lost(cx, record.peer);
                     }
-                    if !mates.is_empty() {
+                    if record.accusation.is_some() && !self.is_mate(from) {
+                        deaths.push((id, record.clone()));
+                    } else if !mates.is_empty() {
                         told.push((id, record.clone()));
                     }
                     if id == self.own.id {
                         self.tidings.push(Tiding::Member(record.peer));
                     }
                 }
+            }
+        }
+        // A death may have been told to me alone: all hear of it who cannot find out by themselves.
+        for (ring, record) in deaths {
+            for mate in self.unpaired_mates(cx.me(), record.peer) {
+                self.send_records(cx, mate, ring, vec![record.clone()], Vec::new());
             }
         }
         for mate in mates {
@@ -684,6 +704,7 @@ impl Polyring {
             cx.out.push(crate::Output::Open(peer));
             // Where the connection stands already, no `Up` will follow.
             cx.send(peer, Message::Ping(0));
+            self.ask_after(cx, peer);
         }
     }
 
