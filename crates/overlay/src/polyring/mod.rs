@@ -94,6 +94,8 @@ pub struct Polyring {
     counting: keep::Counting,
     staffing: cluster::Staffing,
     memory: memory::Memory,
+    /// Whether I am the leader of my position: its ring below hears from me what changes in the own.
+    leads: bool,
     /// What changed in the own ring, for the ring below to hear.
     tidings: Vec<outline::Tiding>,
     /// What changed since the last settling, apart from what the rosters say of themselves.
@@ -209,6 +211,7 @@ impl Overlay for Polyring {
             counting: keep::Counting::default(),
             staffing: cluster::Staffing::default(),
             memory: memory::Memory::default(),
+            leads: false,
             tidings: Vec::new(),
             news: News::default(),
         }
@@ -295,6 +298,7 @@ impl Overlay for Polyring {
             guid: _,
             order: _,
             counting: _,
+            leads: _,
             // Told by the end of every input.
             tidings: _,
             news: _,
@@ -483,6 +487,7 @@ impl Polyring {
             };
             self.tell_outline(cx, &known);
         }
+        self.watch_lead(cx);
         if news.has_new_prefix || own == Change::Shape {
             self.derive_guid(cx);
         }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use ringweave_ids::Peer;
 use smallvec::SmallVec;
 
-use super::{Cx, Polyring, Position, PositionId, Ring, Roster, Version, message::MAX_RECORDS};
+use super::{
+    Cx, Polyring, Position, PositionId, Ring, Roster, Version, links::Role, message::MAX_RECORDS,
+};
 
 /// Members of an outline, before there is an allocation.
 const FEW: usize = 64;
@@ -107,6 +109,19 @@ impl Polyring {
         } else {
             ring.versions()
         }
+    }
+
+    /// Who becomes the leader says hello to the children: what changed since the last one died, they may
+    /// not have heard.
+    pub(super) fn watch_lead(&mut self, cx: &mut Cx<'_>) {
+        let leads = self.is_leader();
+        if leads && !self.leads {
+            let children: SmallVec<[Peer; FEW]> = self.links.linked(Role::Child).collect();
+            for child in children {
+                self.send_hello(cx, child);
+            }
+        }
+        self.leads = leads;
     }
 
     /// As the leader: tells the children what has changed since in the outline that they hold.

@@ -548,9 +548,9 @@ impl Polyring {
                 }
             }
         }
-        // A death may have been told to me alone: all hear of it who cannot find out by themselves.
+        // A death may have been told to me alone, and some of us find out late, or cannot by themselves.
         for (ring, record) in deaths {
-            for mate in self.unpaired_mates(cx.me(), record.peer) {
+            for mate in self.mates(cx.me()) {
                 self.send_records(cx, mate, ring, vec![record.clone()], Vec::new());
             }
         }

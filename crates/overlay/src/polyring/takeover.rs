@@ -306,6 +306,8 @@ impl Polyring {
         }
         self.follow(lineage);
         self.heal.election = None;
+        // All neighbours hear from me in any case.
+        self.leads = true;
         self.staffing = Staffing::default();
         if let Some(above) = above {
             self.take_roster(cx, above);
