@@ -42,6 +42,8 @@ pub enum Message {
         ring: PositionId,
         /// Its digest: news under way may have made the rosters alike by now.
         digest: u64,
+        /// What of it is of positions: where only this differs, a label does.
+        places: u64,
         /// What I hold of it.
         versions: Vec<Version>,
     },

@@ -382,8 +382,9 @@ impl Polyring {
             Message::Summary {
                 ring,
                 digest,
+                places,
                 versions,
-            } => self.on_summary(cx, from, ring, digest, versions),
+            } => self.on_summary(cx, from, ring, (digest, places), versions),
             Message::Records {
                 ring,
                 members,

@@ -368,6 +368,11 @@ impl Ring {
         self.member_words.wrapping_add(self.place_words)
     }
 
+    /// What of the digest is of positions.
+    pub(super) fn place_digest(&self) -> u64 {
+        self.place_words
+    }
+
     /// The digest of a roster whose living members are these of mine.
     pub(super) fn digest_of(&self, members: impl Iterator<Item = Peer>) -> u64 {
         let living = members.filter_map(|peer| self.find(peer));

@@ -374,6 +374,7 @@ impl Polyring {
         let summary = Message::Summary {
             ring: ring.id,
             digest,
+            places: ring.place_digest(),
             versions,
         };
         cx.send(with, summary);
@@ -384,7 +385,7 @@ impl Polyring {
         cx: &mut Cx<'_>,
         from: Peer,
         id: PositionId,
-        digest: u64,
+        (digest, places): (u64, u64),
         mut theirs: Vec<Version>,
     ) {
         if !self.may_share(from) {
@@ -392,16 +393,19 @@ impl Polyring {
             return;
         }
         let Some(ring) = self.ring(id) else { return };
-        if self.digest_for(from, ring) == digest {
+        let mine = self.digest_for(from, ring);
+        if mine == digest {
             return;
         }
+        let members = mine.wrapping_sub(ring.place_digest());
+        let is_relabelled = members == digest.wrapping_sub(places);
         theirs.sort_by_key(|version| version.head);
         let lacks = newer(&self.versions_for(from, ring), &theirs);
         let mut wanted = newer(&theirs, &ring.versions());
         wanted.truncate(MAX_RECORDS);
         let (members, mut positions) = self.pick_records(id, &lacks);
-        // Labels may differ where members do not; those that nobody holds make no difference.
-        if lacks.is_empty() && wanted.is_empty() {
+        // Those of the same members that nobody holds make no difference.
+        if is_relabelled {
             positions = self
                 .ring(id)
                 .map(|ring| ring.staffed().take(MAX_RECORDS).cloned().collect())

@@ -739,6 +739,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                 Message::Summary {
                     ring,
                     digest: versions.len() as u64,
+                    places: 0,
                     versions: versions.into_iter().map(version).collect(),
                 }
             }),
