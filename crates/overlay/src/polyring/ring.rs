@@ -322,6 +322,12 @@ impl Ring {
         }
     }
 
+    /// The position as it is held, if it has another label since.
+    pub(super) fn relabelled_since(&self, position: &Position) -> Option<&Position> {
+        let mine = self.position(position.id())?;
+        larger(position.label(), mine.label(), label_rank).then_some(mine)
+    }
+
     /// Whether [`sweep`](Self::sweep) would drop something.
     pub(super) fn has_aged(&self, now: Time) -> bool {
         let is_aged = |since: Option<Second>| since.is_some_and(|it| it.age(now) >= REST);

@@ -486,12 +486,17 @@ impl Polyring {
         let mates = self.unpaired_mates(cx.me(), from);
         let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         let mut told_positions = Vec::new();
+        let mut relabelled = Vec::new();
         let mut deaths: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         for position in positions {
             let position = match id == self.above.id {
                 true => position.uncounted(),
                 false => position,
             };
+            let newer = self
+                .ring(id)
+                .and_then(|ring| ring.relabelled_since(&position));
+            relabelled.extend(newer.cloned());
             if let Some(position) = self.admit_position(cx, from, id, position) {
                 let is_new = self
                     .ring(id)
@@ -551,6 +556,9 @@ impl Polyring {
                     }
                 }
             }
+        }
+        if !relabelled.is_empty() && self.may_share(from) {
+            self.send_records(cx, from, id, Vec::new(), relabelled);
         }
         // A death may have been told to me alone, and some of us find out late, or cannot by themselves.
         for (ring, record) in deaths {
