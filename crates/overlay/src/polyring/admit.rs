@@ -57,7 +57,7 @@ impl Polyring {
             // One observer is not enough where others hear the peer, nor is a stranger's word where I do
             // not observe it myself.
             let is_missing = self.links.is_wanted(record.peer) || self.is_neighbour(from);
-            let is_lost = is_missing && self.heal.voucher(record.peer).is_none();
+            let is_lost = is_missing && !self.heal.is_vouched(record.peer);
             let is_enough = count >= 2 || few || is_lost;
             if record.peer != cx.me() && !is_enough {
                 return false;

@@ -5,12 +5,14 @@
 use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, Signature, Time};
+use smallvec::SmallVec;
 
 use super::{
     Cx, Grant, Heading, Message, Offer, Policy, Polyring, Position, PositionId, Ring, Roster, Seat,
     Walk,
     admit::MAX_COORDINATE,
     join::CANDIDATES,
+    links::Role,
     message::MAX_RECORDS,
     ring::{head, mix},
     table::{Cell, Link},
@@ -208,13 +210,14 @@ impl Polyring {
                 None => {}
             },
             Heading::Inward => {
-                let parents: Vec<_> = self
-                    .above
-                    .members_of(self.own.id)
-                    .map(|record| record.peer)
-                    .collect();
-                if let Some(parent) = parents.into_iter().find(|parent| self.is_up(*parent)) {
-                    cx.send(parent, Message::Join(Box::new(walk)));
+                let parent = self.leader(cx, &self.above, self.own.id);
+                // Mine cannot be reached: others of my ring have other ones.
+                let next = parent.or_else(|| {
+                    let siblings: SmallVec<[Peer; 64]> = self.links.linked(Role::Sibling).collect();
+                    cx.random.pick(&siblings).copied()
+                });
+                if let Some(next) = next {
+                    cx.send(next, Message::Join(Box::new(walk)));
                 }
             }
             Heading::Outward => match self.leader(cx, &self.own, self.position_id()) {

@@ -88,6 +88,8 @@ struct Asked {
 #[derive(Clone, Copy, Debug)]
 struct Redial {
     voucher: Peer,
+    /// Whether the voucher does not hear it itself, but knows one who does, whom I cannot reach.
+    is_hearsay: bool,
     wait: Duration,
 }
 
@@ -103,6 +105,21 @@ impl Suspect {
     /// Whom nobody was asked about, or everybody has said something about.
     fn is_answered(&self) -> bool {
         self.asked.iter().all(|asked| asked.has_answered)
+    }
+
+    /// Somebody hears it: how long until it is tried again.
+    fn vouch(&mut self, voucher: Peer, is_hearsay: bool) -> Duration {
+        let last = self.redial.map(|redial| redial.wait);
+        let wait = last.map_or(REDIAL_FIRST, |last| (last * 2).min(REDIAL_LAST));
+        self.asked.clear();
+        self.votes.clear();
+        self.is_again = false;
+        self.redial = Some(Redial {
+            voucher,
+            is_hearsay,
+            wait,
+        });
+        wait
     }
 
     fn has_asked(&self, peer: Peer) -> bool {
@@ -155,10 +172,13 @@ impl Healing {
         suspects.find(|suspect| suspect.peer == peer)
     }
 
-    /// Who hears the peer, if it is suspected.
-    pub(super) fn voucher(&self, peer: Peer) -> Option<Peer> {
-        let suspect = self.suspect(peer)?;
-        suspect.redial.map(|redial| redial.voucher)
+    /// Whether the peer is suspected, and others hear it.
+    pub(super) fn is_vouched(&self, peer: Peer) -> bool {
+        self.redial(peer).is_some()
+    }
+
+    fn redial(&self, peer: Peer) -> Option<Redial> {
+        self.suspect(peer)?.redial
     }
 
     /// Shows every handle that a suspicion, a question about one, or the election names.
@@ -195,7 +215,7 @@ impl Polyring {
         }
         if self.record.is_some() && self.links.is_wanted(peer) {
             // Whom others hear is dialled again in its turn.
-            if self.heal.voucher(peer).is_none() {
+            if !self.heal.is_vouched(peer) {
                 self.suspect(cx, peer);
             }
         } else {
@@ -380,8 +400,12 @@ impl Polyring {
         }
         if !self.is_up(suspect) {
             // Only who has lost it is a witness: not who never had it.
-            if let Some(voucher) = self.heal.voucher(suspect) {
-                testify(cx, from, suspect, incarnation, Testimony::Hearsay(voucher));
+            if let Some(redial) = self.heal.redial(suspect) {
+                // What is passed on once is not passed on again: two could vouch for each other.
+                if !redial.is_hearsay {
+                    let hearsay = Testimony::Hearsay(redial.voucher);
+                    testify(cx, from, suspect, incarnation, hearsay);
+                }
             } else if self.heal.suspects(suspect) {
                 accuse(cx, from, suspect, incarnation);
             }
@@ -521,20 +545,20 @@ impl Polyring {
                 return;
             }
             Testimony::Heard => {
-                let last = suspect.redial.map(|redial| redial.wait);
-                let wait = last.map_or(REDIAL_FIRST, |last| (last * 2).min(REDIAL_LAST));
-                let voucher = from;
-                suspect.asked.clear();
-                suspect.votes.clear();
-                suspect.is_again = false;
-                suspect.redial = Some(Redial { voucher, wait });
+                let wait = suspect.vouch(from, false);
                 cx.after(wait, Timer::Redial(peer));
                 return;
             }
-            Testimony::Hearsay(voucher) => {
+            Testimony::Hearsay(voucher) if self.links.is_up(voucher) => {
                 if self.living_anywhere(voucher).is_some() {
                     self.ask_more(cx, peer, &[voucher]);
                 }
+            }
+            Testimony::Hearsay(voucher) if voucher == cx.me() => {}
+            Testimony::Hearsay(_) => {
+                let wait = suspect.vouch(from, true);
+                cx.after(wait, Timer::Redial(peer));
+                return;
             }
             Testimony::Accused(signature) => {
                 let words = accusation_words(cx.host(), &cx.id(peer), incarnation);
