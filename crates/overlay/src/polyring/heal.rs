@@ -99,6 +99,8 @@ struct Witnessed {
     asker: Peer,
     suspect: Peer,
     incarnation: u64,
+    /// I have said that it does not answer, and take that back if it does.
+    has_accused: bool,
 }
 
 impl Suspect {
@@ -408,10 +410,35 @@ impl Polyring {
                 }
             } else if self.heal.suspects(suspect) {
                 accuse(cx, from, suspect, incarnation);
+                self.watch(cx, VERDICT, (from, suspect, incarnation), true);
             }
-        } else if self.heal.witnessed.len() < MAX_WITNESSED {
+        } else {
             self.witness(cx, from, suspect, incarnation);
         }
+    }
+
+    /// Remembers a question for so long; its number, if there is room.
+    fn watch(
+        &mut self,
+        cx: &mut Cx<'_>,
+        span: Duration,
+        (asker, suspect, incarnation): (Peer, Peer, u64),
+        has_accused: bool,
+    ) -> Option<u64> {
+        if self.heal.witnessed.len() >= MAX_WITNESSED {
+            return None;
+        }
+        self.heal.next_number += 1;
+        let number = self.heal.next_number;
+        self.heal.witnessed.push(Witnessed {
+            number,
+            asker,
+            suspect,
+            incarnation,
+            has_accused,
+        });
+        cx.after(span, Timer::Witness(number));
+        Some(number)
     }
 
     /// Who asks about one that is dead or elsewhere has missed that.
@@ -448,16 +475,10 @@ impl Polyring {
         suspect: Peer,
         incarnation: u64,
     ) {
-        self.heal.next_number += 1;
-        let number = self.heal.next_number;
-        self.heal.witnessed.push(Witnessed {
-            number,
-            asker,
-            suspect,
-            incarnation,
-        });
-        cx.send(suspect, Message::Ping(number));
-        cx.after(WITNESS, Timer::Witness(number));
+        let question = (asker, suspect, incarnation);
+        if let Some(number) = self.watch(cx, WITNESS, question, false) {
+            cx.send(suspect, Message::Ping(number));
+        }
     }
 
     pub(super) fn on_pong(&mut self, cx: &mut Cx<'_>, from: Peer, number: u64) {
@@ -481,21 +502,22 @@ impl Polyring {
     }
 
     pub(super) fn on_witness(&mut self, cx: &mut Cx<'_>, number: u64) {
-        let Some(at) = self
-            .heal
-            .witnessed
-            .iter()
-            .position(|it| it.number == number)
-        else {
+        let mut witnessed = self.heal.witnessed.iter();
+        let Some(at) = witnessed.position(|it| it.number == number) else {
             return;
         };
         let Witnessed {
             asker,
             suspect,
             incarnation,
+            has_accused,
             ..
         } = self.heal.witnessed.swap_remove(at);
+        if has_accused {
+            return;
+        }
         accuse(cx, asker, suspect, incarnation);
+        self.watch(cx, VERDICT, (asker, suspect, incarnation), true);
         // Two of us have lost it now: no need to wait until my own link has been silent for so long.
         self.on_down(cx, suspect, Loss::Silent);
     }
@@ -530,7 +552,9 @@ impl Polyring {
             return;
         };
         let mut asked = suspect.asked.iter_mut();
-        let is_open = |asked: &&mut Asked| asked.peer == from && !asked.has_answered;
+        // Who accused and hears it again takes it back.
+        let is_heard = testimony == Testimony::Heard;
+        let is_open = |asked: &&mut Asked| asked.peer == from && (is_heard || !asked.has_answered);
         let Some(asked) = asked.find(is_open) else {
             return;
         };
@@ -538,6 +562,7 @@ impl Polyring {
             return;
         }
         asked.has_answered = true;
+        let mut is_early = false;
         match testimony {
             Testimony::Heard if cut_off.is_some_and(|at| has_passed(cx.now, at, ALONE)) => {
                 // My neighbours live, but none of them and I can connect: another place is better.
@@ -568,14 +593,17 @@ impl Polyring {
                 }
                 suspect.votes.push((from, signature));
                 // A cut takes many links at once: who answers without asking has lost it with me.
-                let is_early = !has_passed(cx.now, suspect.since, WITNESS);
+                is_early = !has_passed(cx.now, suspect.since, WITNESS);
                 if suspect.is_answered() && is_early {
                     let others = self.witnesses(cx, peer);
                     self.ask_more(cx, peer, &others);
                 }
             }
         }
-        if self.heal.suspect(peer).is_some_and(Suspect::is_answered) {
+        // Where there are few to ask, it has its time to be reached again.
+        let is_clear = |suspect: &Suspect| !is_early || suspect.votes.len() >= WITNESSES;
+        let suspect = self.heal.suspect(peer).filter(|it| it.is_answered());
+        if suspect.is_some_and(is_clear) {
             self.judge(cx, peer);
         }
     }
