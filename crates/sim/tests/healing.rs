@@ -34,7 +34,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "churn-10-min",
         "a seed does not become whole within the time",
     ),
-    ("crash-30", "rosters are whole half a tick too late"),
     (
         "crash-90",
         "where nine in ten are gone, some know none of those who are left",

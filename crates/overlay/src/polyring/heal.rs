@@ -211,6 +211,8 @@ impl Polyring {
 
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, loss: Loss) {
         self.relink(cx.now, peer, false);
+        // What is lost is held no more: whoever dials, it is to be held anew.
+        self.links.release(peer);
         self.on_contact_down(cx, peer);
         if self.record.is_some() && self.links.is_cut_off() {
             self.arm_probe(cx);
@@ -224,7 +226,6 @@ impl Polyring {
             if loss == Loss::Unreachable {
                 self.doubt(cx, peer);
             }
-            self.links.release(peer);
             self.links.tidy();
         }
     }

@@ -13,7 +13,7 @@ use super::{
     Rule, Timer, Version,
     admit::is_sound,
     has_passed,
-    links::Role,
+    links::{Link, Role},
     message::{MAX_LINEAGE, MAX_RECORDS},
     outline::Tiding,
     table::Rank,
@@ -709,7 +709,9 @@ impl Polyring {
     /// Dials whoever is missing and did not come by itself.
     pub(super) fn on_dial(&mut self, cx: &mut Cx<'_>) {
         self.sync.is_dialling = false;
-        let wanted = self.links.wanted().filter(|link| !link.is_held);
+        // Suspects are dialled in their turn.
+        let is_missing = |it: &&Link| !(it.is_held || self.heal.suspects(it.peer));
+        let wanted = self.links.wanted().filter(is_missing);
         let missing: Vec<_> = wanted.map(|link| link.peer).collect();
         for peer in missing {
             self.links.hold(peer);
