@@ -7,7 +7,7 @@ use ringweave_ids::{Peer, Signature};
 
 use super::{
     Cx, Grant, Member, Message, Polyring, Position, PositionId, Proof, Ring, Seat,
-    record::{MAX_ACCUSERS, MAX_VOTES, accusation_words, vote_words},
+    record::{MAX_VOTES, vote_words},
 };
 
 impl Polyring {
@@ -30,16 +30,11 @@ impl Polyring {
             cx.fault("a record that its peer did not sign");
             return false;
         }
+        if !record.is_accusation_signed(cx.host()) {
+            cx.fault("an accusation that its observers did not sign");
+            return false;
+        }
         if let Some(accusation) = &record.accusation {
-            let words = accusation_words(cx.host(), &cx.id(record.peer), record.incarnation);
-            let is_signed = |(accuser, signature): &(Peer, Signature)| {
-                *accuser != record.peer && cx.host().verify(&cx.id(*accuser), &words, signature)
-            };
-            let count = accusation.by.len();
-            if count == 0 || count > MAX_ACCUSERS || !accusation.by.iter().all(is_signed) {
-                cx.fault("an accusation that its observers did not sign");
-                return false;
-            }
             let few = ring.peers().count() <= 3;
             if record.peer != cx.me() && self.is_up(record.peer) {
                 // I hear it myself. It should hear this, too: it refutes, so that whoever lost it for
@@ -54,11 +49,11 @@ impl Polyring {
                 cx.send(record.peer, news);
                 return false;
             }
-            // One observer is not enough where others hear the peer, nor is a stranger's word where I do
-            // not observe it myself.
-            let is_missing = self.links.is_wanted(record.peer) || self.is_neighbour(from);
-            let is_lost = is_missing && !self.heal.is_vouched(record.peer);
-            let is_enough = count >= 2 || few || is_lost;
+            // I do not hear it either: one observer is enough if nobody said that it does hear it, unless
+            // I know neither of the two.
+            let is_near = self.links.is_wanted(record.peer) || self.is_neighbour(from);
+            let is_lost = is_near && !self.heal.is_vouched(record.peer);
+            let is_enough = accusation.by.len() >= 2 || few || is_lost;
             if record.peer != cx.me() && !is_enough {
                 return false;
             }

@@ -361,7 +361,7 @@ impl Polyring {
         ring.reserve(roster.members.len() + 1, roster.positions.len() + 1);
         let members = roster.members.into_iter().take(MAX_RECORDS);
         for record in members.filter(|record| record.peer != me) {
-            if record.is_signed(cx.host()) {
+            if record.is_signed(cx.host()) && record.is_accusation_signed(cx.host()) {
                 ring.merge_member(cx.host(), record, cx.now);
             }
         }

@@ -280,6 +280,19 @@ impl Member {
         host.verify(&host.id(self.peer), &words, &self.signature)
     }
 
+    /// Whether those who accuse it, if anybody does, are others and signed that, and are not too many.
+    pub fn is_accusation_signed(&self, host: &dyn Host) -> bool {
+        let Some(accusation) = &self.accusation else {
+            return true;
+        };
+        let words = accusation_words(host, &host.id(self.peer), self.incarnation);
+        let is_signed = |(accuser, signature): &(Peer, Signature)| {
+            *accuser != self.peer && host.verify(&host.id(*accuser), &words, signature)
+        };
+        let count = accusation.by.len();
+        (1..=MAX_ACCUSERS).contains(&count) && accusation.by.iter().all(is_signed)
+    }
+
     fn words(&self, host: &dyn Host) -> Words {
         let claim = match &self.proof {
             Proof::Grant(grant) => Some(&grant.signature),

@@ -264,6 +264,29 @@ fn who_is_wrongly_taken_for_dead_refutes_before_the_record_has_aged() {
 }
 
 #[test]
+fn a_keeper_cannot_tell_a_newcomer_that_somebody_is_dead() {
+    let mut swarm = Swarm::grown(rings_of(8), 3, |_| "");
+    let (host, now) = (Faker::new(1), swarm.now);
+    for (liar, ..) in swarm.peers.values_mut() {
+        let Some(record) = liar.own.living_record(Peer(2)).cloned() else {
+            continue;
+        };
+        let by = vec![(Peer(1), Signature([7; 64]))];
+        let accusation = Some(Accusation { by });
+        let accused = Member {
+            accusation,
+            ..(*record).clone()
+        };
+        liar.own.merge_member(&host, Arc::new(accused), now);
+    }
+    swarm.join(3, "", &[0, 1]);
+    swarm.run_until(seconds(5), |it| it.peers[&3].0.record.is_some());
+    let (newcomer, ..) = &swarm.peers[&3];
+    assert!(newcomer.record.is_some());
+    assert!(newcomer.own.records().all(|it| it.accusation.is_none()));
+}
+
+#[test]
 fn a_third_crashes_at_once_and_the_rest_finds_together() {
     let mut swarm = Swarm::grown(rings_of(5), 90, |_| "");
     for victim in (0..90).filter(|number| number % 3 == 1) {
