@@ -104,7 +104,7 @@ struct Witnessed {
 }
 
 impl Suspect {
-    /// Whom nobody was asked about, or everybody has said something about.
+    /// Whether everybody who was asked has said something.
     fn is_answered(&self) -> bool {
         self.asked.iter().all(|asked| asked.has_answered)
     }
@@ -264,18 +264,14 @@ impl Polyring {
         let witnesses = match redial {
             // Where few hear it, others asked at random would say nothing, again and again.
             Some(redial) => vec![redial.voucher],
-            None => {
-                let mut witnesses = self.witnesses(cx, peer);
-                witnesses.truncate(WITNESSES);
-                witnesses
-            }
+            None => self.witnesses(cx, peer, WITNESSES),
         };
         self.ask(cx, peer, witnesses, redial, false);
     }
 
     /// A few of those that should hear the peer, those connected to me first, and last those that
     /// have been asked.
-    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer) -> Vec<Peer> {
+    fn witnesses(&self, cx: &mut Cx<'_>, peer: Peer, count: usize) -> Vec<Peer> {
         if cx.config().without == Some(Rule::Suspicion) {
             return Vec::new();
         }
@@ -286,7 +282,7 @@ impl Polyring {
             let is_asked = suspect.is_some_and(|suspect| suspect.has_asked(*witness));
             (is_asked, !self.is_up(*witness))
         });
-        common.truncate(MORE_WITNESSES);
+        common.truncate(count);
         common
     }
 
@@ -305,14 +301,7 @@ impl Polyring {
         };
         let redial = redial.filter(|_| !witnesses.is_empty());
         for witness in &witnesses {
-            let suspect = peer;
-            cx.send(
-                *witness,
-                Message::Ask {
-                    suspect,
-                    incarnation,
-                },
-            );
+            inquire(cx, *witness, peer, incarnation);
         }
         let asked = witnesses.into_iter().map(|peer| Asked {
             peer,
@@ -338,7 +327,7 @@ impl Polyring {
         };
         let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
         if !is_clear && !suspect.is_again {
-            let mut witnesses = self.witnesses(cx, peer);
+            let mut witnesses = self.witnesses(cx, peer, MORE_WITNESSES);
             self.watch_neighbours(cx.now);
             let may_ask = cx.config().without != Some(Rule::Suspicion);
             if may_ask && self.above.lives(peer) && self.heal.cut_off.is_some() {
@@ -456,15 +445,9 @@ impl Polyring {
         let Some(record) = self.living_anywhere(peer) else {
             return;
         };
-        let (suspect, incarnation) = (peer, record.incarnation);
-        for witness in self.witnesses(cx, peer).into_iter().take(WITNESSES) {
-            cx.send(
-                witness,
-                Message::Ask {
-                    suspect,
-                    incarnation,
-                },
-            );
+        let incarnation = record.incarnation;
+        for witness in self.witnesses(cx, peer, WITNESSES) {
+            inquire(cx, witness, peer, incarnation);
         }
     }
 
@@ -517,8 +500,10 @@ impl Polyring {
         if has_accused {
             return;
         }
-        accuse(cx, asker, suspect, incarnation);
-        self.watch(cx, VERDICT, (asker, suspect, incarnation), true);
+        if asker != cx.me() {
+            accuse(cx, asker, suspect, incarnation);
+            self.watch(cx, VERDICT, (asker, suspect, incarnation), true);
+        }
         // Two of us have lost it now: no need to wait until my own link has been silent for so long.
         self.on_down(cx, suspect, Loss::Silent);
     }
@@ -596,7 +581,7 @@ impl Polyring {
                 // A cut takes many links at once: who answers without asking has lost it with me.
                 is_early = !has_passed(cx.now, suspect.since, WITNESS);
                 if suspect.is_answered() && is_early {
-                    let others = self.witnesses(cx, peer);
+                    let others = self.witnesses(cx, peer, MORE_WITNESSES);
                     self.ask_more(cx, peer, &others);
                 }
             }
@@ -624,14 +609,7 @@ impl Polyring {
                 peer: *other,
                 has_answered: false,
             });
-            let suspect = peer;
-            cx.send(
-                *other,
-                Message::Ask {
-                    suspect,
-                    incarnation,
-                },
-            );
+            inquire(cx, *other, peer, incarnation);
         }
     }
 
@@ -720,6 +698,17 @@ impl Polyring {
             .into_iter()
             .find_map(|ring| ring.living_record(peer))
     }
+}
+
+/// Asks one who should hear the suspect.
+fn inquire(cx: &mut Cx<'_>, witness: Peer, suspect: Peer, incarnation: u64) {
+    cx.send(
+        witness,
+        Message::Ask {
+            suspect,
+            incarnation,
+        },
+    );
 }
 
 /// Says to one who asked what came of asking the suspect.

@@ -732,18 +732,6 @@ impl Polyring {
             }
         }
         self.grants.sweep(cx.now);
-        // Whoever is missing and not looked into is dialled again.
-        let is_missing = |it: &&links::Link| !(it.is_up || self.heal.suspects(it.peer));
-        let missing: SmallVec<[Peer; 4]> = self
-            .links
-            .wanted()
-            .filter(is_missing)
-            .map(|link| link.peer)
-            .collect();
-        if !missing.is_empty() {
-            missing.iter().for_each(|peer| self.links.release(*peer));
-            self.sync.arm_dial(cx);
-        }
         self.news.has_aged = true;
         cx.after(SWEEP, Timer::Sweep);
     }
