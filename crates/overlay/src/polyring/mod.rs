@@ -37,6 +37,7 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod ways;
+mod witness;
 mod words;
 
 use std::{sync::Arc, time::Duration};
