@@ -23,6 +23,7 @@ mod links;
 mod lonely;
 mod memory;
 mod message;
+mod news;
 mod outline;
 mod questions;
 mod record;

@@ -15,8 +15,6 @@ use super::{
     has_passed,
     links::{Link, Role},
     message::{MAX_LINEAGE, MAX_RECORDS},
-    outline::Tiding,
-    table::Rank,
 };
 
 /// A neighbour that has not connected by itself after this long is dialled.
@@ -33,11 +31,8 @@ const BEAT_LAST: Duration = Duration::from_secs(30);
 /// After a change, or without any connection, the next hello is no further away than this.
 const BEAT_SOON: Duration = Duration::from_secs(15);
 
-/// How long hearsay waits before it is told on.
-const GOSSIP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
-
 /// Who has its place for less long tells no hearsay: it learns what the others know.
-const SETTLED: Duration = Duration::from_secs(10);
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// Neighbours that tell a newcomer what is new.
 const TOLD_BY: usize = 2;
@@ -53,7 +48,7 @@ const MORE_REPAIRS: usize = 3;
 pub(super) struct Repairs {
     waiting: Vec<Repair>,
     /// Who lives in which ring, by hearsay, and was not told on yet.
-    gossip: Vec<(PositionId, Peer)>,
+    pub(super) gossip: Vec<(PositionId, Peer)>,
     is_dialling: bool,
     /// Whether a comparison is due at some moment to come.
     is_comparing: bool,
@@ -112,7 +107,7 @@ impl Repairs {
     }
 
     /// It was heard again: others tell it on.
-    fn heard(&mut self, ring: PositionId, peer: Peer) {
+    pub(super) fn heard(&mut self, ring: PositionId, peer: Peer) {
         self.gossip.retain(|told| *told != (ring, peer));
     }
 
@@ -464,162 +459,6 @@ impl Polyring {
         }
     }
 
-    /// A peer said itself where it is: news where an older record of it is held.
-    pub(super) fn take_word(&mut self, cx: &mut Cx<'_>, member: &Arc<Member>) {
-        let rings = [&self.own, &self.below, &self.above];
-        let holds = rings.into_iter().find(|ring| ring.has(member.peer));
-        if let Some(id) = holds.map(|ring| ring.id) {
-            self.take(cx, member.peer, id, [member.clone()], []);
-        }
-    }
-
-    /// Verifies and merges.
-    fn take(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: Peer,
-        id: PositionId,
-        members: impl IntoIterator<Item = Arc<Member>>,
-        positions: impl IntoIterator<Item = Position>,
-    ) {
-        // To be passed on to the other members of my position: what its sender did not tell them itself.
-        let mates = self.unpaired_mates(cx.me(), from);
-        let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
-        let mut told_positions = Vec::new();
-        let mut relabelled = Vec::new();
-        let mut deaths: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
-        for position in positions {
-            let position = match id == self.above.id {
-                true => position.uncounted(),
-                false => position,
-            };
-            let newer = self
-                .ring(id)
-                .and_then(|ring| ring.relabelled_since(&position));
-            relabelled.extend(newer.cloned());
-            if let Some(position) = self.admit_position(cx, from, id, position) {
-                let is_new = self
-                    .ring(id)
-                    .and_then(|ring| ring.position(position.id()))
-                    .is_none_or(|mine| {
-                        mine.coordinate() != position.coordinate()
-                            || mine.version() != position.version()
-                    });
-                let ring = self.ring_mut(id);
-                if ring.is_some_and(|ring| ring.merge_position(position.clone(), cx.now)) {
-                    if !mates.is_empty() {
-                        told_positions.push(position.clone());
-                    }
-                    if is_new && id == self.own.id {
-                        self.tidings.push(Tiding::Position(position.id()));
-                    }
-                }
-            }
-        }
-        for record in members {
-            let mine = self.ring(id).and_then(|ring| ring.record(record.peer));
-            if mine.is_some_and(|mine| !record.outranks(mine)) {
-                self.sync.heard(id, record.peer);
-                continue;
-            }
-            // A peer's newer record says that it moved, in every ring that still has the older one.
-            for id in [self.own.id, self.below.id, self.above.id] {
-                let is_of_ring = record.seat.is_some_and(|seat| seat.ring == id);
-                let is_known = self.ring(id).is_some_and(|ring| ring.has(record.peer));
-                if id == NOWHERE
-                    || !(is_of_ring || is_known)
-                    || !self.admit_member(cx, from, id, &record)
-                {
-                    continue;
-                }
-                let lived = self.ring(id).is_some_and(|ring| ring.lives(record.peer));
-                if self
-                    .ring_mut(id)
-                    .is_some_and(|ring| ring.merge_member(cx.view.host, record.clone(), cx.now))
-                {
-                    self.quicken(cx);
-                    let is_hearsay = from != record.peer && !self.is_mate(from);
-                    let is_here = id != self.above.id && record.lives_in(id);
-                    if !lived && is_here && is_hearsay {
-                        self.plan_gossip(cx, id, record.peer);
-                    }
-                    if lived && record.accusation.is_some() {
-                        self.remember_lost(cx, record.peer);
-                    }
-                    if record.accusation.is_some() && !self.is_mate(from) {
-                        deaths.push((id, record.clone()));
-                    } else if !mates.is_empty() {
-                        told.push((id, record.clone()));
-                    }
-                    if id == self.own.id {
-                        self.tidings.push(Tiding::Member(record.peer));
-                    }
-                }
-            }
-        }
-        if !relabelled.is_empty() && self.may_share(from) {
-            self.send_records(cx, from, id, Vec::new(), relabelled);
-        }
-        // A death may have been told to me alone, and some of us find out late, or cannot by themselves.
-        for (ring, record) in deaths {
-            for mate in self.mates(cx.me()) {
-                self.send_records(cx, mate, ring, vec![record.clone()], Vec::new());
-            }
-        }
-        for mate in mates {
-            for ring in [self.own.id, self.below.id, self.above.id] {
-                let of_ring = told.iter().filter(|(id, _)| *id == ring);
-                let members: Vec<_> = of_ring.map(|(_, record)| record.clone()).collect();
-                let positions = match ring == id {
-                    true => told_positions.clone(),
-                    false => Vec::new(),
-                };
-                if !(members.is_empty() && positions.is_empty()) {
-                    self.send_records(cx, mate, ring, members, positions);
-                }
-            }
-        }
-    }
-
-    /// The other members of my position that are not paired with this neighbour.
-    fn unpaired_mates(&self, me: Peer, from: Peer) -> SmallVec<[Peer; 4]> {
-        if !self.has_mates() {
-            return SmallVec::new();
-        }
-        let (mine, seat) = (self.table.mine, self.table.seat_of(from));
-        let (at, of) = (0.., self.table.rank.of);
-        let members = self.table.own.members_at(mine);
-        let mates = at.zip(members).filter(|(at, link)| {
-            let is_paired = seat.is_some_and(|(position, rank)| {
-                position == mine || rank.is_paired(Rank { at: *at, of })
-            });
-            link.peer != me && !is_paired
-        });
-        mates.map(|(_, link)| link.peer).collect()
-    }
-
-    pub(super) fn send_records(
-        &self,
-        cx: &mut Cx<'_>,
-        to: Peer,
-        ring: PositionId,
-        members: Vec<Arc<Member>>,
-        positions: Vec<Position>,
-    ) {
-        // Who is not connected learns it on connecting.
-        if self.is_up(to) {
-            cx.send(
-                to,
-                Message::Records {
-                    ring,
-                    members,
-                    positions,
-                    wanted: Vec::new(),
-                },
-            );
-        }
-    }
-
     pub(super) fn send_lineage(&self, cx: &mut Cx<'_>, child: Peer) {
         if !self.is_up(child) || self.record.is_none() {
             return;
@@ -661,49 +500,6 @@ impl Polyring {
                 || position.grant.founds(cx.host()) && position.grant.is_signed(cx.host());
             rings.next().is_some_and(|ring| is_sound(position, ring)) && (!is_new || is_signed())
         })
-    }
-
-    fn is_mate(&self, peer: Peer) -> bool {
-        let mates = self.table.own.members_at(self.table.mine);
-        mates.iter().any(|link| link.peer == peer)
-    }
-
-    /// Somebody lives in a ring of mine, and I heard it from a third: those who do not know it yet
-    /// hear it from me, unless I hear it again before.
-    fn plan_gossip(&mut self, cx: &mut Cx<'_>, ring: PositionId, peer: Peer) {
-        if !has_passed(cx.now, self.join.placed_at, SETTLED)
-            || self.sync.gossip.len() >= MAX_RECORDS
-        {
-            return;
-        }
-        if self.sync.gossip.is_empty() {
-            let span = cx.random.between(GOSSIP.0, GOSSIP.1);
-            cx.after(span, Timer::Gossip);
-        }
-        self.sync.gossip.push((ring, peer));
-    }
-
-    pub(super) fn on_gossip(&mut self, cx: &mut Cx<'_>) {
-        let gossip = std::mem::take(&mut self.sync.gossip);
-        let rings = [(self.own.id, Role::Sibling), (self.below.id, Role::Child)];
-        for (id, role) in rings {
-            let Some(ring) = self.ring(id) else { continue };
-            let told = gossip.iter().filter(|(ring, _)| *ring == id);
-            let members: Vec<_> = told
-                .filter_map(|(_, peer)| ring.living_record(*peer).cloned())
-                .collect();
-            if members.is_empty() {
-                continue;
-            }
-            let mut positions: Vec<_> = members
-                .iter()
-                .filter_map(|record| ring.position(record.seat?.position).cloned())
-                .collect();
-            positions.dedup_by_key(|position| position.id());
-            for peer in self.links.linked(role) {
-                self.send_records(cx, peer, id, members.clone(), positions.clone());
-            }
-        }
     }
 
     /// Dials whoever is missing and did not come by itself.
@@ -786,7 +582,7 @@ impl Polyring {
     }
 
     /// Rosters are told to neighbours only, and to who was one until lately.
-    fn may_share(&self, peer: Peer) -> bool {
+    pub(super) fn may_share(&self, peer: Peer) -> bool {
         [&self.own, &self.below, &self.above]
             .into_iter()
             .any(|ring| ring.has(peer))

@@ -1,0 +1,216 @@
+//! News: what a peer hears of its rings is verified, merged, and told to those who cannot have heard it
+//! (HEALING.md, rule 3). Who was not told finds out by comparing (`sync.rs`).
+
+use std::{sync::Arc, time::Duration};
+
+use ringweave_ids::Peer;
+use smallvec::SmallVec;
+
+use super::{
+    Cx, Member, Message, NOWHERE, Polyring, Position, PositionId, Timer, has_passed, links::Role,
+    message::MAX_RECORDS, outline::Tiding, sync::SETTLED, table::Rank,
+};
+
+/// How long hearsay waits before it is told on.
+const GOSSIP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
+
+impl Polyring {
+    /// A peer said itself where it is: news where an older record of it is held.
+    pub(super) fn take_word(&mut self, cx: &mut Cx<'_>, member: &Arc<Member>) {
+        let rings = [&self.own, &self.below, &self.above];
+        let holds = rings.into_iter().find(|ring| ring.has(member.peer));
+        if let Some(id) = holds.map(|ring| ring.id) {
+            self.take(cx, member.peer, id, [member.clone()], []);
+        }
+    }
+
+    /// Verifies and merges.
+    pub(super) fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        id: PositionId,
+        members: impl IntoIterator<Item = Arc<Member>>,
+        positions: impl IntoIterator<Item = Position>,
+    ) {
+        // To be passed on to the other members of my position: what its sender did not tell them itself.
+        let mates = self.unpaired_mates(cx.me(), from);
+        let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
+        let mut told_positions = Vec::new();
+        let mut relabelled = Vec::new();
+        let mut deaths: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
+        for position in positions {
+            let position = match id == self.above.id {
+                true => position.uncounted(),
+                false => position,
+            };
+            let newer = self
+                .ring(id)
+                .and_then(|ring| ring.relabelled_since(&position));
+            relabelled.extend(newer.cloned());
+            if let Some(position) = self.admit_position(cx, from, id, position) {
+                let is_new = self
+                    .ring(id)
+                    .and_then(|ring| ring.position(position.id()))
+                    .is_none_or(|mine| {
+                        mine.coordinate() != position.coordinate()
+                            || mine.version() != position.version()
+                    });
+                let ring = self.ring_mut(id);
+                if ring.is_some_and(|ring| ring.merge_position(position.clone(), cx.now)) {
+                    if !mates.is_empty() {
+                        told_positions.push(position.clone());
+                    }
+                    if is_new && id == self.own.id {
+                        self.tidings.push(Tiding::Position(position.id()));
+                    }
+                }
+            }
+        }
+        for record in members {
+            let mine = self.ring(id).and_then(|ring| ring.record(record.peer));
+            if mine.is_some_and(|mine| !record.outranks(mine)) {
+                self.sync.heard(id, record.peer);
+                continue;
+            }
+            // A peer's newer record says that it moved, in every ring that still has the older one.
+            for id in [self.own.id, self.below.id, self.above.id] {
+                let is_of_ring = record.seat.is_some_and(|seat| seat.ring == id);
+                let is_known = self.ring(id).is_some_and(|ring| ring.has(record.peer));
+                if id == NOWHERE
+                    || !(is_of_ring || is_known)
+                    || !self.admit_member(cx, from, id, &record)
+                {
+                    continue;
+                }
+                let lived = self.ring(id).is_some_and(|ring| ring.lives(record.peer));
+                if self
+                    .ring_mut(id)
+                    .is_some_and(|ring| ring.merge_member(cx.view.host, record.clone(), cx.now))
+                {
+                    self.quicken(cx);
+                    let is_hearsay = from != record.peer && !self.is_mate(from);
+                    let is_here = id != self.above.id && record.lives_in(id);
+                    if !lived && is_here && is_hearsay {
+                        self.plan_gossip(cx, id, record.peer);
+                    }
+                    if lived && record.accusation.is_some() {
+                        self.remember_lost(cx, record.peer);
+                    }
+                    if record.accusation.is_some() && !self.is_mate(from) {
+                        deaths.push((id, record.clone()));
+                    } else if !mates.is_empty() {
+                        told.push((id, record.clone()));
+                    }
+                    if id == self.own.id {
+                        self.tidings.push(Tiding::Member(record.peer));
+                    }
+                }
+            }
+        }
+        if !relabelled.is_empty() && self.may_share(from) {
+            self.send_records(cx, from, id, Vec::new(), relabelled);
+        }
+        // A death may have been told to me alone, and some of us find out late, or cannot by themselves.
+        for (ring, record) in deaths {
+            for mate in self.mates(cx.me()) {
+                self.send_records(cx, mate, ring, vec![record.clone()], Vec::new());
+            }
+        }
+        for mate in mates {
+            for ring in [self.own.id, self.below.id, self.above.id] {
+                let of_ring = told.iter().filter(|(id, _)| *id == ring);
+                let members: Vec<_> = of_ring.map(|(_, record)| record.clone()).collect();
+                let positions = match ring == id {
+                    true => told_positions.clone(),
+                    false => Vec::new(),
+                };
+                if !(members.is_empty() && positions.is_empty()) {
+                    self.send_records(cx, mate, ring, members, positions);
+                }
+            }
+        }
+    }
+
+    /// The other members of my position that are not paired with this neighbour.
+    fn unpaired_mates(&self, me: Peer, from: Peer) -> SmallVec<[Peer; 4]> {
+        if !self.has_mates() {
+            return SmallVec::new();
+        }
+        let (mine, seat) = (self.table.mine, self.table.seat_of(from));
+        let (at, of) = (0.., self.table.rank.of);
+        let members = self.table.own.members_at(mine);
+        let mates = at.zip(members).filter(|(at, link)| {
+            let is_paired = seat.is_some_and(|(position, rank)| {
+                position == mine || rank.is_paired(Rank { at: *at, of })
+            });
+            link.peer != me && !is_paired
+        });
+        mates.map(|(_, link)| link.peer).collect()
+    }
+
+    pub(super) fn send_records(
+        &self,
+        cx: &mut Cx<'_>,
+        to: Peer,
+        ring: PositionId,
+        members: Vec<Arc<Member>>,
+        positions: Vec<Position>,
+    ) {
+        // Who is not connected learns it on connecting.
+        if self.is_up(to) {
+            cx.send(
+                to,
+                Message::Records {
+                    ring,
+                    members,
+                    positions,
+                    wanted: Vec::new(),
+                },
+            );
+        }
+    }
+
+    fn is_mate(&self, peer: Peer) -> bool {
+        let mates = self.table.own.members_at(self.table.mine);
+        mates.iter().any(|link| link.peer == peer)
+    }
+
+    /// Somebody lives in a ring of mine, and I heard it from a third: those who do not know it yet
+    /// hear it from me, unless I hear it again before.
+    fn plan_gossip(&mut self, cx: &mut Cx<'_>, ring: PositionId, peer: Peer) {
+        if !has_passed(cx.now, self.join.placed_at, SETTLED)
+            || self.sync.gossip.len() >= MAX_RECORDS
+        {
+            return;
+        }
+        if self.sync.gossip.is_empty() {
+            let span = cx.random.between(GOSSIP.0, GOSSIP.1);
+            cx.after(span, Timer::Gossip);
+        }
+        self.sync.gossip.push((ring, peer));
+    }
+
+    pub(super) fn on_gossip(&mut self, cx: &mut Cx<'_>) {
+        let gossip = std::mem::take(&mut self.sync.gossip);
+        let rings = [(self.own.id, Role::Sibling), (self.below.id, Role::Child)];
+        for (id, role) in rings {
+            let Some(ring) = self.ring(id) else { continue };
+            let told = gossip.iter().filter(|(ring, _)| *ring == id);
+            let members: Vec<_> = told
+                .filter_map(|(_, peer)| ring.living_record(*peer).cloned())
+                .collect();
+            if members.is_empty() {
+                continue;
+            }
+            let mut positions: Vec<_> = members
+                .iter()
+                .filter_map(|record| ring.position(record.seat?.position).cloned())
+                .collect();
+            positions.dedup_by_key(|position| position.id());
+            for peer in self.links.linked(role) {
+                self.send_records(cx, peer, id, members.clone(), positions.clone());
+            }
+        }
+    }
+}
