@@ -29,6 +29,8 @@ const PATIENCE: u64 = 120_000_000;
 /// Quiet between the last place taken and T = 0: counts of branches climb to the center, a level
 /// each 3 s, and greetings grow rare.
 const QUIET: u64 = 20_000_000;
+/// The end may fall into a promotion, or a link's loss: what just happened is known by so much later.
+const NEWS: u64 = 2_000_000;
 /// How long invariants may take to hold again after the last fault.
 const HEALING: u64 = 60_000_000;
 /// Peers up to which healing is looked for twice a second; in larger worlds once, as a look costs.
@@ -353,6 +355,12 @@ impl<'a, O: Lab> Story<'a, O> {
             _ => {}
         }
         let mut findings = self.world.check();
+        let late = self.world.now + NEWS;
+        let is_true = self.scenario.canary.is_none();
+        while is_true && findings.violated > 0 && self.world.now < late {
+            self.step(SLICE / 2, Some(self.start), meter);
+            findings = self.world.check();
+        }
         if self.scenario.has_only_crashes() {
             self.recovery.check(&self.world, &mut findings);
         }
