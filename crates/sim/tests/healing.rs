@@ -27,20 +27,8 @@ use ringweave_sim::{FaultKind, Report, Rule, Scenario, run};
 /// What fails on some seed in a small world today, and why. What passes everywhere must not be here.
 const NOT_YET: &[(&str, &str)] = &[
     (
-        "center-and-level-2",
-        "where three in four are gone, some know none of those who are left",
-    ),
-    (
         "churn-10-min",
         "a seed does not become whole within the time",
-    ),
-    (
-        "crash-90",
-        "where nine in ten are gone, some know none of those who are left",
-    ),
-    (
-        "dead-contacts",
-        "a newcomer whose contacts all died before they answered knows nobody else",
     ),
     (
         "halves-churn-1-min",

@@ -11,7 +11,7 @@ use super::{
     Cx, Grant, Heading, Message, Offer, Policy, Polyring, Position, PositionId, Ring, Roster, Seat,
     Walk,
     admit::MAX_COORDINATE,
-    join::CANDIDATES,
+    join::{CANDIDATES, SHUNNED},
     links::Role,
     message::MAX_RECORDS,
     ring::{head, mix},
@@ -187,6 +187,7 @@ impl Polyring {
         // Whatever place it had in an earlier life is free.
         self.take_word(cx, &walk.member);
         walk.hops += 1;
+        walk.shunned.truncate(SHUNNED);
         let way = walk.way.as_ref().map_or(0, Vec::len);
         if walk.hops.max(u8::try_from(way).unwrap_or(u8::MAX)) > MAX_HOPS {
             cx.fault("a search that never ends");
@@ -280,10 +281,16 @@ impl Polyring {
                 self.descend(cx, Walk { level, ..walk }, position, is_own)
             }
             Decision::Measure => {
+                let is_shunned = |position: PositionId| walk.shunned.contains(&position);
                 let mut heads: Vec<_> = ring
                     .staffed()
-                    .filter_map(|position| self.leader(cx, ring, position.id()))
+                    .map(Position::id)
+                    .filter_map(|id| Some((is_shunned(id), self.leader(cx, ring, id)?)))
                     .collect();
+                if heads.iter().any(|(is_shunned, _)| !is_shunned) {
+                    heads.retain(|(is_shunned, _)| !is_shunned);
+                }
+                let mut heads: Vec<_> = heads.into_iter().map(|(_, head)| head).collect();
                 cx.random.shuffle(&mut heads, CANDIDATES);
                 heads.truncate(CANDIDATES.min(MAX_RECORDS));
                 cx.send(
@@ -397,8 +404,13 @@ impl Polyring {
         let is_there = |link: &Link| link.is_up || link.peer == cx.me();
         let cells = slots.cells().iter();
         let reachable = cells.filter(|cell| slots.members(cell).iter().any(is_there));
+        // Where it could reach nobody it goes only if there is no other way.
+        let is_shunned = |position: PositionId| walk.shunned.contains(&position);
         let emptiest = reachable
-            .filter_map(|cell| Some((rank(cell, ring.position(cell.position)?), cell.position)))
+            .filter_map(|cell| {
+                let rank = rank(cell, ring.position(cell.position)?);
+                Some(((is_shunned(cell.position), rank), cell.position))
+            })
             .min();
         emptiest.map_or(Decision::Wait, |(_, position)| Decision::Descend {
             position,

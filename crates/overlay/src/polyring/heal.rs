@@ -404,6 +404,7 @@ impl Polyring {
         match testimony {
             Testimony::Heard if cut_off.is_some_and(|at| has_passed(cx.now, at, ALONE)) => {
                 // My neighbours live, but none of them and I can connect: another place is better.
+                self.join.shun(self.own.id);
                 self.restart(cx, vec![from], None);
                 return;
             }

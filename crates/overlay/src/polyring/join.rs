@@ -27,6 +27,9 @@ const MEASURE: Duration = Duration::from_millis(400);
 /// Contacts that a search asks, in turn.
 pub(super) const CONTACTS: usize = 16;
 
+/// Positions that a search shuns at most.
+pub(super) const SHUNNED: usize = 8;
+
 /// Contacts that one with a place greets at once.
 const GREETED: usize = 4;
 
@@ -39,6 +42,8 @@ pub(super) const CANDIDATES: usize = 16;
 pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
+    /// Positions below which nobody could be reached, the last one last.
+    shunned: Vec<PositionId>,
     search: Option<Box<Search>>,
 }
 
@@ -59,6 +64,15 @@ impl Joining {
         if self.contacts.len() < CONTACTS && !self.contacts.contains(&peer) {
             self.contacts.push(peer);
         }
+    }
+
+    /// Below this position there is nobody whom I can reach.
+    pub(super) fn shun(&mut self, position: PositionId) {
+        self.shunned.retain(|known| *known != position);
+        if self.shunned.len() == SHUNNED {
+            self.shunned.remove(0);
+        }
+        self.shunned.push(position);
     }
 
     /// Whom this attempt asks.
@@ -198,6 +212,7 @@ impl Polyring {
             member,
             way,
             home: self.home.clone(),
+            shunned: self.join.shunned.clone(),
             nonce,
             label,
             level,

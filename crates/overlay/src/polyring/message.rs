@@ -114,6 +114,8 @@ pub struct Walk {
     pub way: Option<Vec<Peer>>,
     /// Where it sat before, and would like to sit again.
     pub home: Option<Guid>,
+    /// Positions below which it could reach nobody, at most [`SHUNNED`](super::join::SHUNNED).
+    pub shunned: Vec<PositionId>,
     /// Its number for this search.
     pub nonce: u64,
     /// Where it belongs; empty for anywhere.

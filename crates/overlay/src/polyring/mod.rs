@@ -24,6 +24,8 @@ mod lonely;
 mod memory;
 mod message;
 mod news;
+#[cfg(test)]
+mod nonsense;
 mod outline;
 mod questions;
 mod record;

@@ -33,12 +33,9 @@ impl Polyring {
         members: impl IntoIterator<Item = Arc<Member>>,
         positions: impl IntoIterator<Item = Position>,
     ) {
-        // To be passed on to the other members of my position: what its sender did not tell them itself.
-        let mates = self.unpaired_mates(cx.me(), from);
         let mut told: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         let mut told_positions = Vec::new();
         let mut relabelled = Vec::new();
-        let mut deaths: SmallVec<[(PositionId, Arc<Member>); 2]> = SmallVec::new();
         for position in positions {
             let position = match id == self.above.id {
                 true => position.uncounted(),
@@ -58,9 +55,7 @@ impl Polyring {
                     });
                 let ring = self.ring_mut(id);
                 if ring.is_some_and(|ring| ring.merge_position(position.clone(), cx.now)) {
-                    if !mates.is_empty() {
-                        told_positions.push(position.clone());
-                    }
+                    told_positions.push(position.clone());
                     if is_new && id == self.own.id {
                         self.tidings.push(Tiding::Position(position.id()));
                     }
@@ -97,11 +92,7 @@ impl Polyring {
                     if lived && record.accusation.is_some() {
                         self.remember_lost(cx, record.peer);
                     }
-                    if record.accusation.is_some() && !self.is_mate(from) {
-                        deaths.push((id, record.clone()));
-                    } else if !mates.is_empty() {
-                        told.push((id, record.clone()));
-                    }
+                    told.push((id, record.clone()));
                     if id == self.own.id {
                         self.tidings.push(Tiding::Member(record.peer));
                     }
@@ -111,42 +102,42 @@ impl Polyring {
         if !relabelled.is_empty() && self.may_share(from) {
             self.send_records(cx, from, id, Vec::new(), relabelled);
         }
-        // A death may have been told to me alone, and some of us find out late, or cannot by themselves.
-        for (ring, record) in deaths {
-            for mate in self.mates(cx.me()) {
-                self.send_records(cx, mate, ring, vec![record.clone()], Vec::new());
-            }
-        }
-        for mate in mates {
-            for ring in [self.own.id, self.below.id, self.above.id] {
-                let of_ring = told.iter().filter(|(id, _)| *id == ring);
-                let members: Vec<_> = of_ring.map(|(_, record)| record.clone()).collect();
-                let positions = match ring == id {
-                    true => told_positions.clone(),
-                    false => Vec::new(),
-                };
-                if !(members.is_empty() && positions.is_empty()) {
-                    self.send_records(cx, mate, ring, members, positions);
-                }
-            }
+        if self.has_mates() && !self.is_mate(from) {
+            self.tell_mates(cx, from, id, &told, &told_positions);
         }
     }
 
-    /// The other members of my position that are not paired with this neighbour.
-    fn unpaired_mates(&self, me: Peer, from: Peer) -> SmallVec<[Peer; 4]> {
-        if !self.has_mates() {
-            return SmallVec::new();
+    /// Passes news on to the other members of my position. What a peer says of itself, it tells all that
+    /// it is paired with; of others it may have told me alone.
+    fn tell_mates(
+        &self,
+        cx: &mut Cx<'_>,
+        from: Peer,
+        id: PositionId,
+        told: &[(PositionId, Arc<Member>)],
+        positions: &[Position],
+    ) {
+        let (me, seat, of) = (cx.me(), self.table.seat_of(from), self.table.rank.of);
+        let mates = (0..).zip(self.table.own.members_at(self.table.mine));
+        for (at, mate) in mates.filter(|(_, mate)| mate.peer != me) {
+            let is_paired = seat.is_some_and(|(_, rank)| rank.is_paired(Rank { at, of }));
+            for ring in [self.own.id, self.below.id, self.above.id] {
+                let is_news = |(id, record): &&(PositionId, Arc<Member>)| {
+                    *id == ring && !(is_paired && record.peer == from)
+                };
+                let members = told.iter().filter(is_news);
+                let members: Vec<_> = members.map(|(_, record)| record.clone()).collect();
+                let is_of_ring = ring == id;
+                let is_unheard = !is_paired || !members.is_empty() || told.is_empty();
+                let positions = match is_of_ring && is_unheard {
+                    true => positions.to_vec(),
+                    false => Vec::new(),
+                };
+                if !(members.is_empty() && positions.is_empty()) {
+                    self.send_records(cx, mate.peer, ring, members, positions);
+                }
+            }
         }
-        let (mine, seat) = (self.table.mine, self.table.seat_of(from));
-        let (at, of) = (0.., self.table.rank.of);
-        let members = self.table.own.members_at(mine);
-        let mates = at.zip(members).filter(|(at, link)| {
-            let is_paired = seat.is_some_and(|(position, rank)| {
-                position == mine || rank.is_paired(Rank { at: *at, of })
-            });
-            link.peer != me && !is_paired
-        });
-        mates.map(|(_, link)| link.peer).collect()
     }
 
     pub(super) fn send_records(

@@ -242,6 +242,12 @@ const FLAGS: &[Flag] = &[
         "Bytes a second that a peer receives at most [default: no limit]",
     ),
     (
+        "anchors",
+        "N",
+        WORLD,
+        "Peers that stay whatever happens, whose addresses everybody is given",
+    ),
+    (
         "private",
         "SHARE",
         WORLD,

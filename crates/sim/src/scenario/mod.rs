@@ -77,6 +77,8 @@ pub struct Scenario {
     pub cluster: Option<u16>,
     /// A rule of healing that all peers do without, to see what it is good for.
     pub without: Option<Rule>,
+    /// Peers that stay whatever happens, 0 to 16: the first ones, whose addresses everybody is given.
+    pub anchors: u16,
     /// Share of peers behind NATs: nobody can dial them.
     pub private: f64,
     /// Share of pairs of peers that can never connect, as the way is open in one direction only.
@@ -136,6 +138,7 @@ impl Default for Scenario {
             ring_size: None,
             cluster: None,
             without: None,
+            anchors: 0,
             private: 0.0,
             one_way: 0.0,
             faults: Vec::new(),

@@ -239,6 +239,7 @@ pub const SETTINGS: &[Setting] = &[
     )),
     optional!(cluster, Number, whole, |of| optional(of.cluster, 1, 16)),
     optional!(without, Text, parse, anything),
+    setting!(anchors, Number, whole, |of| within(of.anchors, 0, 16)),
     setting!(private, Number, number, |of| within(of.private, 0.0, 1.0)),
     setting!(one_way, Number, number, |of| within(of.one_way, 0.0, 1.0)),
     setting!(real_keys, Flag, flag, anything),

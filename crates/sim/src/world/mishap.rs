@@ -79,13 +79,13 @@ impl Play {
         let mut until = now;
         match mishap.kind {
             FaultKind::Crash(whom) => {
-                for peer in self.victims(world, &whom) {
+                for peer in self.struck(world, &whom) {
                     world.deed(now, peer, Deed::Crash);
                 }
             }
             FaultKind::Freeze(whom, length) => {
                 until += micros(length);
-                for peer in self.victims(world, &whom) {
+                for peer in self.struck(world, &whom) {
                     world.deed(now, peer, Deed::Freeze(until));
                 }
             }
@@ -172,7 +172,7 @@ impl Play {
             if life.up > 0 {
                 self.arrivals.push_back((moment(life.up), who));
             }
-            if let Some(down) = life.down {
+            if let Some(down) = life.down.filter(|_| !self.is_anchor(who)) {
                 self.departures.push_back((moment(down), who));
             }
         }
@@ -204,7 +204,14 @@ impl Play {
         }
     }
 
-    /// Whom a fault befalls, among those that are up, by handle.
+    /// Whom a crash or a freeze befalls: anchors stay.
+    fn struck<O: Lab>(&mut self, world: &World<O>, whom: &Whom) -> Vec<u32> {
+        let mut struck = self.victims(world, whom);
+        struck.retain(|peer| !self.is_anchor(*peer));
+        struck
+    }
+
+    /// Whom a fault concerns, among those that are up, by handle.
     fn victims<O: Lab>(&mut self, world: &World<O>, whom: &Whom) -> Vec<u32> {
         let mut there = match &whom.place {
             Where::Share(of) => {

@@ -82,6 +82,8 @@ pub(crate) struct Play {
     /// Until when connections break by chance, and how often in a second.
     pub(super) flaps: Vec<(u64, f64)>,
     pub(super) networks: u8,
+    /// So many peers, the first ones, are up whatever happens.
+    anchors: u32,
     /// When the last thing that went wrong is over; nothing if nothing did.
     pub(crate) trouble: Option<u64>,
 }
@@ -135,7 +137,8 @@ impl Play {
             .filter_map(|life| Some((moment(life.down?), life.who)))
             .collect();
         arrivals.retain(|(at, _)| *at < end);
-        departures.retain(|(at, _)| *at < end);
+        let anchors = u32::from(scenario.anchors);
+        departures.retain(|(at, who)| *at < end && *who >= anchors);
         arrivals.sort_unstable();
         departures.sort_unstable();
         let has_churn = !(arrivals.is_empty() && departures.is_empty());
@@ -161,6 +164,7 @@ impl Play {
             crowd,
             flaps: Vec::new(),
             networks: scenario.networks.min(255) as u8,
+            anchors,
             trouble: has_churn.then_some(end),
         }
     }
@@ -258,7 +262,13 @@ impl Play {
         let weather = &world.common.weather;
         let more = (1..CONTACTS)
             .filter_map(|_| self.anyone_who(world, |peer| !weather.are_apart(first, peer, now)));
-        [first].into_iter().chain(more).collect()
+        let drawn: Vec<u32> = [first].into_iter().chain(more).collect();
+        let anchors = (0..self.anchors).filter(|anchor| !drawn.contains(anchor));
+        drawn.iter().copied().chain(anchors).collect()
+    }
+
+    pub(super) fn is_anchor(&self, peer: u32) -> bool {
+        peer < self.anchors
     }
 
     fn pair<O: Lab>(&mut self, world: &World<O>) -> Option<(u32, u32)> {

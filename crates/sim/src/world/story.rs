@@ -26,9 +26,9 @@ const FIRST_JOINS: f64 = 10.0;
 const DOUBLING: f64 = 4.0;
 /// How long the last newcomers may take to find their places.
 const PATIENCE: u64 = 120_000_000;
-/// Quiet between the last place taken and T = 0: counts of branches climb to the center, a level
-/// each 3 s, and greetings grow rare.
-const QUIET: u64 = 20_000_000;
+/// Quiet between the last place taken and T = 0: a cluster that is still thin promotes a child after 20 s,
+/// which then connects; counts of branches climb to the center, a level each 3 s, and greetings grow rare.
+const QUIET: u64 = 25_000_000;
 /// The end may fall into a promotion, or a link's loss: what just happened is known by so much later.
 const NEWS: u64 = 2_000_000;
 /// How long invariants may take to hold again after the last fault.
@@ -191,6 +191,7 @@ impl<'a, O: Lab> Story<'a, O> {
         let mut random = ringweave_ids::Random::new(mix(self.scenario.seed ^ 5));
         let mut at = START as f64;
         let networks = u32::from(self.scenario.networks);
+        let anchors = u32::from(self.scenario.anchors);
         if networks > 1 {
             self.keep_apart(networks);
         }
@@ -209,7 +210,11 @@ impl<'a, O: Lab> Story<'a, O> {
                     let mut draws = (0..MAX_DRAWS).map(|_| draw());
                     draws.find(|known| weather.can_dial(peer, *known))
                 };
-                (0..2).filter_map(&mut reach).collect()
+                let mut told: Vec<u32> = (0..2).filter_map(&mut reach).collect();
+                let is_untold = |anchor: &u32| *anchor < peer && !told.contains(anchor);
+                let anchors: Vec<u32> = (0..anchors).filter(is_untold).collect();
+                told.extend(anchors);
+                told
             };
             self.world.deed(at as u64, peer, Deed::Start(contacts));
             let pace = FIRST_JOINS.max(f64::from(peer) * std::f64::consts::LN_2 / DOUBLING);
