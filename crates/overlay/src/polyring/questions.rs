@@ -89,7 +89,7 @@ impl Polyring {
             Direction::Here => self.here(view, wanted, flow),
             Direction::Parent => {
                 let members = &self.table.parent;
-                pick(members, self.wanted(view, wanted, members), flow)
+                self.member(view, members, wanted, flow)
                     .or_else(|| self.around_to_parent(flow))
                     .map_or(Hop::Cut, Hop::To)
             }
@@ -174,7 +174,7 @@ impl Polyring {
             return self.relabelled(view, slots, cell, to, wanted, flow);
         }
         let members = slots.members(cell);
-        pick(members, self.wanted(view, wanted, members), flow)
+        self.member(view, members, wanted, flow)
             .or_else(|| self.around_to(slots, cell, flow))
             .map_or(Hop::Cut, Hop::To)
     }
@@ -203,22 +203,33 @@ impl Polyring {
             };
         }
         let members = slots.members(cell);
-        pick(members, self.wanted(view, wanted, members), flow)
+        self.member(view, members, wanted, flow)
             .map_or(Hop::Cut, |peer| Hop::Corrected(peer, corrected))
     }
 
-    /// The wanted peer's handle, where the position has several members to choose from.
-    fn wanted(
+    /// The member to go on by: the wanted one if it is connected, else another one of its position, or a
+    /// co-member of mine that is paired with it, which is as near. One of the two may have no
+    /// connection to it either, so it is not always the same.
+    fn member(
         &self,
         view: &View<'_, Self>,
-        wanted: Option<&PeerId>,
         members: &[Link],
+        wanted: Option<&PeerId>,
+        flow: u64,
     ) -> Option<Peer> {
-        if members.len() < 2 {
-            None
-        } else {
-            wanted.and_then(|id| view.host.peer(id))
+        let wanted = wanted.filter(|_| members.len() > 1);
+        let wanted = wanted.and_then(|id| view.host.peer(id));
+        let found = pick(members, wanted, flow);
+        if wanted.is_none() || found == wanted || mix(!flow).is_multiple_of(2) {
+            return found;
         }
+        let paired = wanted.and_then(|wanted| {
+            let rank = Rank::among(members, wanted)?;
+            let mates = rank.partners(self.co_members().as_slice());
+            let mut others = mates.filter(|mate| mate.is_up && Some(mate.peer) != self.me());
+            others.next().map(|mate| mate.peer)
+        });
+        paired.or(found)
     }
 
     /// Keys live in the ring below their scope, the center ring if there is none: one position of it

@@ -224,7 +224,10 @@ impl Polyring {
             let record = self.record.clone().into_iter().collect();
             self.send_records(cx, from, seat.ring, record, Vec::new());
         }
-        if self.is_alone() && self.own.id != PositionId::CENTER && !self.is_neighbour(from) {
+        // The table does not know yet who came just now.
+        let is_neighbour =
+            self.is_neighbour(from) || self.above.peers_of(self.own.id).any(|peer| peer == from);
+        if self.is_alone() && self.own.id != PositionId::CENTER && !is_neighbour {
             let home = Some(self.guid.clone());
             self.restart(cx, vec![from], home);
             return;

@@ -9,7 +9,7 @@ use std::{
 
 use ringweave_ids::{Guid, Peer, PeerId, Random, Signature, Time};
 
-use super::{Config, Message, Polyring, Timer};
+use super::{Config, Message, Polyring, Timer, ring::mix};
 use crate::{
     Cx, Event, Hop, Host, Input, Loss, Message as _, Output, Overlay, Profile, Reach, Target, View,
 };
@@ -259,6 +259,8 @@ impl Swarm {
             id: id_of(to),
             address,
         };
+        // Another number at each hop, the same ones each time, as a router gives them.
+        let flow = mix(u64::from(from) << 32 | u64::from(to));
         let (mut at, mut hops) = (from, 0);
         loop {
             let (peer, profile, _) = self.peers.get(&at).ok_or(format!("{at} is gone"))?;
@@ -269,7 +271,7 @@ impl Swarm {
                 profile,
                 host: &host,
             };
-            let next = match peer.next_hop(&view, &target, 0) {
+            let next = match peer.next_hop(&view, &target, flow.rotate_left(7 * hops as u32)) {
                 Hop::Arrived if at == to => return Ok(hops),
                 Hop::To(next) => next,
                 Hop::Corrected(next, address) => {

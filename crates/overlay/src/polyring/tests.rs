@@ -300,7 +300,7 @@ fn a_leaving_inner_peer_is_replaced_at_once() {
     let mut swarm = Swarm::grown(rings_of(4), 30, |_| "");
     swarm.leave(1);
     let took = swarm.run_until(seconds(5), |it| it.broken_route().is_none());
-    assert!(took < seconds(1), "{took:?}");
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
     swarm.run(seconds(5));
     assert_whole(&swarm);
     assert_honest(&swarm);
