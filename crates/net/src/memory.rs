@@ -19,9 +19,9 @@ use crate::{
 
 /// Everything is one small record under one key: it is always written as a whole.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("peer");
-const KEY: &str = "memory 2";
-/// The same without the place, as it was written before.
-const KEY_1: &str = "memory 1";
+const KEY: &str = "memory 3";
+/// The same without those that the invite named, as it was written before.
+const KEY_2: &str = "memory 2";
 /// Peers remembered.
 pub(crate) const PEERS: usize = 256;
 /// 256 peers with the largest cards and hints.
@@ -50,25 +50,44 @@ pub(crate) struct Memory {
     pub(crate) met: Vec<Met>,
     /// Where it sat last.
     pub(crate) place: Option<Guid>,
+    /// Those of the met that its invite named, at most [`MAX_CONTACTS`](crate::MAX_CONTACTS): never forgotten, as whoever wrote
+    /// the invite expects them to be there when all others are gone.
+    pub(crate) invited: Vec<PeerId>,
 }
 
-/// A memory of before places were remembered.
+/// A memory of before the invite's contacts were remembered.
 #[derive(Serialize, Deserialize)]
-struct Memory1 {
+struct Memory2 {
     network: Network,
     secret: Option<Secret>,
     incarnation: u64,
     met: Vec<Met>,
+    place: Option<Guid>,
 }
 
-impl From<Memory1> for Memory {
-    fn from(old: Memory1) -> Self {
+impl From<Memory2> for Memory {
+    fn from(old: Memory2) -> Self {
         Self {
             network: old.network,
             secret: old.secret,
             incarnation: old.incarnation,
             met: old.met,
-            place: None,
+            place: old.place,
+            invited: Vec::new(),
+        }
+    }
+}
+
+impl Memory {
+    /// A peer was met: it moves to the front; who was met longest ago and not named by the invite is
+    /// forgotten, if there are too many.
+    pub(crate) fn note(&mut self, met: Met) {
+        self.met.retain(|known| known.id != met.id);
+        self.met.insert(0, met);
+        if self.met.len() > PEERS {
+            let is_invited = |met: &Met| self.invited.contains(&met.id);
+            let last = self.met.iter().rposition(|met| !is_invited(met));
+            last.map(|at| self.met.remove(at));
         }
     }
 }
@@ -107,8 +126,8 @@ impl Store {
         let read = |key| read(database, key).map_err(|error| failed(error.to_string()));
         let memory = if let Some(bytes) = read(KEY)? {
             wire::decode(&bytes, CAP)
-        } else if let Some(bytes) = read(KEY_1)? {
-            wire::decode(&bytes, CAP).map(|old: Memory1| old.into())
+        } else if let Some(bytes) = read(KEY_2)? {
+            wire::decode(&bytes, CAP).map(|old: Memory2| old.into())
         } else {
             return Ok(None);
         };
@@ -149,7 +168,7 @@ fn write(database: &Database, bytes: &[u8]) -> Result<(), redb::Error> {
         let mut table = transaction.open_table(TABLE)?;
         table.insert(KEY, bytes)?;
         // Two memories would contradict each other one day.
-        table.remove(KEY_1)?;
+        table.remove(KEY_2)?;
     }
     transaction.commit()?;
     Ok(())
@@ -188,6 +207,7 @@ mod tests {
             incarnation: 7,
             met: vec![met],
             place: "[4.2.17]".parse().ok(),
+            invited: vec![PeerId::from_bytes([3; 32])],
         };
         let store = Store::open(path.clone()).unwrap();
         assert!(store.load().unwrap().is_none());
@@ -195,36 +215,63 @@ mod tests {
         drop(store);
         let read = Store::open(path).unwrap().load().unwrap().unwrap();
         assert_eq!(
-            (read.incarnation, read.met[0].id),
-            (7, PeerId::from_bytes([3; 32]))
+            (read.incarnation, read.met[0].id, read.invited),
+            (7, PeerId::from_bytes([3; 32]), memory.invited)
         );
         assert_eq!(read.network, memory.network);
         assert_eq!(read.place.unwrap().to_string(), "[4.2.17]");
     }
 
     #[test]
-    fn a_memory_of_before_places_is_read_and_written_anew() {
+    fn a_memory_of_before_invites_were_kept_is_read_and_written_anew() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("state.redb");
-        let old = Memory1 {
+        let old = Memory2 {
             network: Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap(),
             secret: None,
             incarnation: 7,
             met: Vec::new(),
+            place: "[4.2]".parse().ok(),
         };
         let store = Store::open(path).unwrap();
         let (database, _) = store.0.as_ref().unwrap();
         let transaction = database.begin_write().unwrap();
         let bytes = wire::encode(&old, CAP).unwrap();
         let mut table = transaction.open_table(TABLE).unwrap();
-        table.insert(KEY_1, &bytes[..]).unwrap();
+        table.insert(KEY_2, &bytes[..]).unwrap();
         drop(table);
         transaction.commit().unwrap();
         let memory = store.load().unwrap().unwrap();
-        assert_eq!((memory.incarnation, memory.place.is_none()), (7, true));
+        assert_eq!((memory.incarnation, memory.place.is_some()), (7, true));
         store.save(&memory).unwrap();
-        assert!(read(database, KEY_1).unwrap().is_none());
+        assert!(read(database, KEY_2).unwrap().is_none());
         assert_eq!(store.load().unwrap().unwrap().incarnation, 7);
+    }
+
+    #[test]
+    fn whom_the_invite_named_is_not_forgotten() {
+        let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
+        let met = |number: u16| {
+            let mut id = [0; 32];
+            id[..2].copy_from_slice(&number.to_le_bytes());
+            Met {
+                id: PeerId::from_bytes(id),
+                card: Bytes::new(),
+                hints: Vec::new(),
+            }
+        };
+        let mut memory = Memory {
+            network,
+            secret: None,
+            incarnation: 0,
+            met: vec![met(0), met(1)],
+            place: None,
+            invited: vec![met(1).id],
+        };
+        (2..1_000).for_each(|number| memory.note(met(number)));
+        let knows = |number| memory.met.iter().any(|known| known.id == met(number).id);
+        assert_eq!(memory.met.len(), PEERS);
+        assert_eq!([0, 1, 2, 999].map(knows), [false, true, false, true]);
     }
 
     #[test]
@@ -241,6 +288,7 @@ mod tests {
             incarnation: u64::MAX,
             met: vec![met; PEERS],
             place: None,
+            invited: vec![PeerId::from_bytes([3; 32]); crate::MAX_CONTACTS],
         };
         assert!(wire::encode(&memory, CAP).is_ok());
     }

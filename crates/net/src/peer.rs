@@ -24,7 +24,7 @@ use crate::{
     handle::{Handle, REQUESTS},
     home::Home,
     hub::{About, Contacts, Ending, Hub, Parts, Relays},
-    invite::Invite,
+    invite::{Invite, MAX_CONTACTS},
     lan::Lan,
     memory::{self, Memory, Met, Store},
     network::{Network, Policy, Secret, Topology},
@@ -97,6 +97,7 @@ impl Ground {
                         incarnation: 0,
                         met: Vec::new(),
                         place: None,
+                        invited: Vec::new(),
                     },
                     Some(network_key),
                 )
@@ -146,6 +147,7 @@ fn join(
         incarnation: 0,
         met: Vec::new(),
         place: None,
+        invited: Vec::new(),
     });
     if network.settled.version > memory.network.settled.version {
         memory.network = network.clone();
@@ -173,7 +175,10 @@ fn join(
                 hints,
             },
         );
+        memory.invited.retain(|id| *id != contact.id);
+        memory.invited.insert(0, contact.id);
     }
+    memory.invited.truncate(MAX_CONTACTS);
     if memory.met.is_empty() {
         return Err(StartError::NobodyReached { contacts: 0 });
     }

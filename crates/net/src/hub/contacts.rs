@@ -14,11 +14,13 @@ use super::{Ending, Hub};
 use crate::{
     book::Book,
     invite::{InviteContact, MAX_ADDRESSES, MAX_CONTACTS},
-    memory::{Memory, Met, PEERS, Store},
+    memory::{Memory, Met, Store},
 };
 
 /// Contacts dialled in one wave.
 const ABREAST: usize = 4;
+/// Contacts of its own invite that a peer passes on in those it writes.
+const PASSED_ON: usize = 2;
 /// Between two waves: most peers on Earth have answered a dial by then.
 const WAVE: Duration = Duration::from_millis(300);
 /// Contacts dialled in one round of waves: as many as dials may be under way.
@@ -88,16 +90,11 @@ impl Contacts {
     pub(super) fn note(&mut self, book: &Book, peer: Peer) {
         let id = book.id(peer);
         let hints = book.hints(peer);
-        self.memory.met.retain(|met| met.id != id);
-        self.memory.met.insert(
-            0,
-            Met {
-                id,
-                card: book.card(peer),
-                hints,
-            },
-        );
-        self.memory.met.truncate(PEERS);
+        self.memory.note(Met {
+            id,
+            card: book.card(peer),
+            hints,
+        });
         self.is_changed = true;
     }
 
@@ -232,16 +229,18 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.step(Input::Join(vec![peer]));
     }
 
-    /// The peers an invite names: this one, then those it is linked with, then those it met.
+    /// The peers an invite names: this one, then two that its own invite named, then those it is linked
+    /// with, then those it met.
     pub(super) fn invited(&self) -> Vec<InviteContact> {
-        let met = self
-            .contacts
-            .memory
-            .met
-            .iter()
-            .filter_map(|met| self.book.peer(&met.id));
+        let memory = &self.contacts.memory;
+        let named = memory.invited.iter().filter_map(|id| self.book.peer(id));
+        let met = memory.met.iter().filter_map(|met| self.book.peer(&met.id));
         let mut contacts: Vec<InviteContact> = Vec::new();
-        for peer in std::iter::once(Book::ME).chain(self.linked()).chain(met) {
+        for peer in std::iter::once(Book::ME)
+            .chain(named.take(PASSED_ON))
+            .chain(self.linked())
+            .chain(met)
+        {
             let id = self.book.id(peer);
             let mut addresses = self.book.addresses(peer);
             addresses.truncate(MAX_ADDRESSES);
