@@ -41,9 +41,11 @@ impl Polyring {
                 true => position.uncounted(),
                 false => position,
             };
-            let newer = self
-                .ring(id)
-                .and_then(|ring| ring.relabelled_since(&position));
+            let ring = self.ring(id);
+            if ring.and_then(|ring| ring.position(position.id())) == Some(&position) {
+                continue;
+            }
+            let newer = ring.and_then(|ring| ring.relabelled_since(&position));
             relabelled.extend(newer.cloned());
             if let Some(position) = self.admit_position(cx, from, id, position) {
                 let is_new = self
