@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     Accusation, Config, Cover, Hello, Member, Message, Occasion, Order, Phase, Policy, Polyring,
-    Timer,
+    PositionId, Timer,
     record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
@@ -381,6 +381,23 @@ fn nearest_descends_to_the_branch_that_answers_soonest() {
             guids[&number]
         );
     }
+}
+
+#[test]
+fn a_search_goes_elsewhere_than_where_it_could_reach_nobody() {
+    let place = |shunned: Option<PositionId>| {
+        let mut swarm = Swarm::grown(rings_of(4), 40, |_| "");
+        // The first contact is not there, so the second attempt is the one that counts.
+        swarm.join(40, "", &[99, 0]);
+        let (peer, ..) = swarm.peers.get_mut(&40).unwrap();
+        shunned.into_iter().for_each(|id| peer.join.shun(id));
+        swarm.run(seconds(15));
+        assert_whole(&swarm);
+        swarm.peers[&40].0.own.id
+    };
+    let first = place(None);
+    assert_ne!(first, PositionId::CENTER);
+    assert_ne!(place(Some(first)), first);
 }
 
 #[test]
