@@ -402,25 +402,20 @@ impl Polyring {
         asked.has_answered = true;
         let mut is_early = false;
         match testimony {
-            Testimony::Heard if cut_off.is_some_and(|at| has_passed(cx.now, at, ALONE)) => {
-                // My neighbours live, but none of them and I can connect: another place is better.
-                self.join.shun(self.own.id);
-                self.restart(cx, vec![from], None);
-                return;
-            }
-            Testimony::Heard => {
-                let wait = suspect.vouch(from, false);
-                cx.after(wait, Timer::Redial(peer));
-                return;
-            }
             Testimony::Hearsay(voucher) if self.links.is_up(voucher) => {
                 if self.living_anywhere(voucher).is_some() {
                     self.ask_more(cx, peer, &[voucher]);
                 }
             }
             Testimony::Hearsay(voucher) if voucher == cx.me() => {}
-            Testimony::Hearsay(_) => {
-                let wait = suspect.vouch(from, true);
+            Testimony::Heard | Testimony::Hearsay(_) => {
+                if cut_off.is_some_and(|at| has_passed(cx.now, at, ALONE)) {
+                    // My neighbours live, but none of them and I can connect: another place is better.
+                    self.join.shun(self.own.id);
+                    self.restart(cx, vec![from], None);
+                    return;
+                }
+                let wait = suspect.vouch(from, !is_heard);
                 cx.after(wait, Timer::Redial(peer));
                 return;
             }
