@@ -7,7 +7,9 @@ use ringweave_ids::{Peer, Signature, Time};
 use smallvec::SmallVec;
 
 use super::{
-    Census, Cx, Label, Phase, Polyring, Position, PositionId, Ring, Seat, Timer, has_passed,
+    Census, Cx, Label, Phase, Polyring, Position, PositionId, Ring, Seat, Timer,
+    admit::MAX_COORDINATE,
+    has_passed,
     links::Role,
     ring::{head, mix},
 };
@@ -17,6 +19,13 @@ const CENSUS: Duration = Duration::from_secs(3);
 
 /// Branches of one order of size differ by less than this.
 const SIZE: u32 = 64;
+
+/// Coordinates that a keeper chooses from, in ring sizes.
+const ROOM: usize = 4;
+
+/// The same while others may grant in the same ring beyond a split: two that choose alike there cost a
+/// branch its GUIDs when the halves meet.
+const SPLIT_ROOM: usize = 64;
 
 /// When the branch was last counted, and whether it will be again.
 #[derive(Clone, Debug, Default)]
@@ -142,10 +151,15 @@ impl Polyring {
     }
 
     /// Never plainly the lowest free one: the halves of a split would choose the same
-    /// (HEALING.md, rule 7). The window keeps tables small.
+    /// (HEALING.md, rule 7). The window keeps tables small, and is wider where a split is likely.
     pub(super) fn free_coordinate(&self, cx: &Cx<'_>, ring: &Ring) -> u32 {
         let count = ring.coordinates().count() + self.grants.held(ring, cx.now).count();
-        let window = 4 * usize::from(cx.config().ring_size).max(count);
+        let room = match self.heal.is_split_likely(cx.now) {
+            true => SPLIT_ROOM,
+            false => ROOM,
+        };
+        let window = room * usize::from(cx.config().ring_size).max(count);
+        let window = window.min(MAX_COORDINATE as usize + 1);
         let granted = self.grants.held(ring, cx.now).map(|grant| grant.coordinate);
         let mut is_used: SmallVec<[bool; 256]> = SmallVec::from_elem(false, window);
         for coordinate in ring.coordinates().chain(granted) {
@@ -156,6 +170,6 @@ impl Polyring {
         let salt = head(&cx.id(cx.me()));
         let free = (0..window as u32).filter(|coordinate| !is_used[*coordinate as usize]);
         free.min_by_key(|coordinate| mix(salt ^ u64::from(*coordinate)))
-            .expect("the window is four times what is used")
+            .expect("the window is larger than what is used")
     }
 }
