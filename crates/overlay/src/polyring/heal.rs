@@ -32,7 +32,7 @@ const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(4);
 
 /// Losses within this span count together.
-const SPLIT_WINDOW: Duration = Duration::from_secs(10);
+pub(super) const SPLIT_WINDOW: Duration = Duration::from_secs(10);
 
 /// A split is thought possible for this long.
 const SPLIT_MEMORY: Duration = Duration::from_secs(300);

@@ -11,7 +11,10 @@ use std::time::Duration;
 use ringweave_ids::{Peer, Time};
 use smallvec::SmallVec;
 
-use super::{Cx, Message, Polyring, PositionId, Rule, Timer, Walk, has_passed};
+use super::{
+    Cx, Message, Polyring, PositionId, Rule, Timer, Walk, has_passed, heal::SPLIT_WINDOW,
+    sync::SETTLED,
+};
 
 /// Members of the center that everybody knows.
 pub(super) const CENTER: usize = 4;
@@ -70,6 +73,7 @@ pub(super) struct Memory {
 #[derive(Clone, Copy, Debug)]
 struct Lost {
     peer: Peer,
+    since: Time,
     tries: u8,
 }
 
@@ -101,7 +105,8 @@ impl Memory {
     }
 
     fn lose(&mut self, cx: &mut Cx<'_>, peer: Peer, is_split: bool) {
-        let lost = Lost { peer, tries: 0 };
+        let (since, tries) = (cx.now, 0);
+        let lost = Lost { peer, since, tries };
         self.view.retain(|known| *known != peer);
         let (list, cap) = match is_split {
             true => (&mut self.split, SPLIT),
@@ -192,6 +197,22 @@ impl Polyring {
         }
     }
 
+    /// A few of those lost together, for a hello to tell a newcomer of: what all of them remember is then
+    /// as much as what the neighbourhood did, not what a few granters did.
+    pub(super) fn split_sample(&self, cx: &mut Cx<'_>) -> SmallVec<[Peer; SAMPLE]> {
+        let split = &self.memory.split;
+        let picks = (0..SAMPLE.min(split.len())).filter_map(|_| cx.random.pick(split));
+        picks.map(|lost| lost.peer).collect()
+    }
+
+    /// Newcomers alone learn of them: one loss must not have the whole network dial the same few.
+    pub(super) fn learn_split(&mut self, cx: &mut Cx<'_>, from: Peer, split: &[Peer]) {
+        let is_new = !has_passed(cx.now, self.join.placed_at, SETTLED);
+        if is_new && self.is_neighbour(from) {
+            self.inherit(cx, &[], split.iter().take(SAMPLE).copied());
+        }
+    }
+
     /// A neighbour was taken for dead.
     pub(super) fn remember_lost(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let known = self.own.population() + self.below.population();
@@ -199,10 +220,11 @@ impl Polyring {
         let is_remembered = is_split && cx.config().without != Some(Rule::Memory);
         if is_remembered {
             // Those lost just before belong to it.
-            let before: SmallVec<[Peer; LOST]> =
-                self.memory.lost.drain(..).map(|it| it.peer).collect();
-            for peer in before {
-                self.memory.lose(cx, peer, true);
+            let is_of_it = |it: &mut Lost| !has_passed(cx.now, it.since, SPLIT_WINDOW);
+            let before: SmallVec<[Lost; LOST]> =
+                self.memory.lost.extract_if(.., is_of_it).collect();
+            for lost in before {
+                self.memory.lose(cx, lost.peer, true);
             }
         }
         self.memory.lose(cx, peer, is_remembered);
@@ -234,7 +256,12 @@ impl Polyring {
     }
 
     /// Newcomers remember whom those who were there before have lost.
-    pub(super) fn inherit(&mut self, cx: &mut Cx<'_>, hints: &[Peer], split: Vec<Peer>) {
+    pub(super) fn inherit(
+        &mut self,
+        cx: &mut Cx<'_>,
+        hints: &[Peer],
+        split: impl IntoIterator<Item = Peer>,
+    ) {
         for peer in hints.iter().take(HINTS) {
             self.memory.see(cx, *peer);
         }

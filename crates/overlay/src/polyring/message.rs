@@ -210,6 +210,8 @@ pub struct Hello {
     pub center: SmallVec<[Peer; CENTER]>,
     /// Some peers that it knows to live.
     pub sample: SmallVec<[Peer; SAMPLE]>,
+    /// Some of those that it lost together with many others, which may live beyond a split.
+    pub split: SmallVec<[Peer; SAMPLE]>,
     /// Why it is said, and so what it asks for.
     pub occasion: Occasion,
 }
@@ -312,7 +314,7 @@ impl crate::Message for Message {
                 Arc::make_mut(&mut hello.member).visit(visit);
                 hello.position.visit(visit);
                 let known = hello.center.iter_mut().chain(&mut hello.sample);
-                known.for_each(visit);
+                known.chain(&mut hello.split).for_each(visit);
             }
             Self::Records {
                 members, positions, ..

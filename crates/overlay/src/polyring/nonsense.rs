@@ -156,6 +156,7 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
                     digests,
                     center: [Peer(digest as u32 % 30)].into_iter().collect(),
                     sample: [Peer(7)].into_iter().collect(),
+                    split: [Peer(50)].into_iter().collect(),
                     occasion: [Occasion::Arrival, Occasion::Upkeep, Occasion::Greeting]
                         [digest as usize % 3],
                 }))

@@ -166,7 +166,7 @@ impl Polyring {
             .map(|ring| (ring.id, self.digest_for(to, ring)))
             .collect();
         let above = (!self.above.is_empty()).then_some(self.above.id);
-        let (center, sample) = (self.center(cx), self.sample(cx));
+        let (center, sample, split) = (self.center(cx), self.sample(cx), self.split_sample(cx));
         cx.send(
             to,
             Message::Hello(Box::new(Hello {
@@ -176,6 +176,7 @@ impl Polyring {
                 digests,
                 center,
                 sample,
+                split,
                 occasion,
             })),
         );
@@ -200,6 +201,7 @@ impl Polyring {
         }
         let was_wanted = self.links.is_wanted(from);
         self.learn_sample(cx, from, &hello.sample);
+        self.learn_split(cx, from, &hello.split);
         self.compare_centers(cx, from, &hello.center);
         if !is_known {
             self.take(cx, from, seat.ring, [hello.member], [hello.position]);

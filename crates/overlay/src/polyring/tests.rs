@@ -454,6 +454,7 @@ fn who_gives_its_place_up_is_no_heir_any_more() {
         digests: SmallVec::new(),
         center: SmallVec::new(),
         sample: SmallVec::new(),
+        split: SmallVec::new(),
         occasion: Occasion::Upkeep,
     }));
     swarm.feed(7, Input::Received(Peer(0), hello));
