@@ -195,6 +195,9 @@ impl Polyring {
         }
         if let Some(way) = &mut walk.way {
             way.push(cx.me());
+            if walk.hops == 1 {
+                self.name_contacts(cx, &walk);
+            }
         }
         if self.record.is_none() {
             // Who looks for a place itself knows whom to ask.

@@ -12,6 +12,7 @@ use super::{
     Proof, Ring, Roster, SETTLE, SWEEP, Seat, Timer, Walk,
     admit::{MAX_COORDINATE, is_sound},
     grants::branch_at,
+    memory::HINTS,
     message::{MAX_LINEAGE, MAX_RECORDS},
 };
 use crate::Event;
@@ -247,6 +248,33 @@ impl Polyring {
         {
             self.seek(cx, attempt + 1);
         }
+    }
+
+    /// A contact names others.
+    pub(super) fn on_contacts(&mut self, cx: &mut Cx<'_>, nonce: u64, peers: Vec<Peer>) {
+        let search = self.join.search.as_ref();
+        if search.is_some_and(|search| search.nonce == nonce) {
+            let others = peers.into_iter().filter(|peer| *peer != cx.me());
+            others.take(HINTS).for_each(|peer| self.join.meet(peer));
+        }
+    }
+
+    /// To one who asks me, and not for the first time.
+    pub(super) fn name_contacts(&self, cx: &mut Cx<'_>, walk: &Walk) {
+        let mut peers: Vec<Peer> = match self.record {
+            Some(_) => self
+                .links
+                .wanted()
+                .filter(|link| link.is_up)
+                .map(|link| link.peer)
+                .collect(),
+            None => self.join.contacts.clone(),
+        };
+        peers.retain(|peer| *peer != walk.joiner());
+        cx.random.shuffle(&mut peers, HINTS);
+        peers.truncate(HINTS);
+        let nonce = walk.nonce;
+        cx.send(walk.joiner(), Message::Contacts { nonce, peers });
     }
 
     pub(super) fn on_choose(&mut self, cx: &mut Cx<'_>, nonce: u64, candidates: Vec<Peer>) {

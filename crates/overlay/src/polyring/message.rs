@@ -102,6 +102,13 @@ pub enum Message {
         /// Over the position and the candidate.
         signature: Signature,
     },
+    /// To a newcomer that searches for longer: others to ask, should I be gone by the next time.
+    Contacts {
+        /// The number of its search.
+        nonce: u64,
+        /// Neighbours of mine, at most [`HINTS`].
+        peers: Vec<Peer>,
+    },
 }
 
 /// A newcomer's search for a place.
@@ -271,7 +278,8 @@ impl Message {
             | Self::Records { .. }
             | Self::Answer { .. }
             | Self::Pong(_)
-            | Self::Vote { .. } => false,
+            | Self::Vote { .. }
+            | Self::Contacts { .. } => false,
         }
     }
 }
@@ -287,6 +295,7 @@ impl crate::Message for Message {
             Self::Choose {
                 candidates: peers, ..
             }
+            | Self::Contacts { peers, .. }
             | Self::Meet { strangers: peers } => peers.iter_mut().for_each(visit),
             Self::Lineage { positions, center } => {
                 for position in positions {

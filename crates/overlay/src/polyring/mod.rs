@@ -379,6 +379,7 @@ impl Polyring {
             Message::Lineage { positions, center } => {
                 self.on_lineage(cx, from, positions, center);
             }
+            Message::Contacts { nonce, peers } => self.on_contacts(cx, nonce, peers),
             Message::Meet { strangers } => self.on_meet(cx, from, strangers),
             Message::Ask {
                 suspect,

@@ -196,6 +196,11 @@ fn nonsense(rings: Vec<u64>) -> impl Strategy<Value = Message> {
         }),
         prop::collection::vec((0..30_u32).prop_map(Peer), 0..9)
             .prop_map(|strangers| Message::Meet { strangers }),
+        (
+            any::<u64>(),
+            prop::collection::vec((0..30_u32).prop_map(Peer), 0..9)
+        )
+            .prop_map(|(nonce, peers)| Message::Contacts { nonce, peers }),
         (0..30_u32, any::<u64>()).prop_map(|(peer, incarnation)| Message::Ask {
             suspect: Peer(peer),
             incarnation
