@@ -322,23 +322,27 @@ impl Polyring {
         }
         self.memory.probe_at = None;
         let is_alarmed = self.is_alarmed(cx.now);
-        let count = if is_alarmed { ALARMED } else { 1 };
-        let uses_view = is_alarmed || !self.memory.split.is_empty();
+        let has_split = !self.memory.split.is_empty();
+        let count = match (is_alarmed, has_split) {
+            (true, _) => ALARMED,
+            (false, true) => 2,
+            (false, false) => 1,
+        };
         let mut greeted: SmallVec<[Peer; ALARMED]> = SmallVec::new();
         for _ in 0..count * 3 {
             if greeted.len() == count {
                 break;
             }
             self.memory.turn = self.memory.turn.wrapping_add(1);
-            let turn = self.memory.turn;
-            let list = match turn % 4 {
+            let list = match self.memory.turn % 4 {
                 0 => &mut self.memory.split,
                 1 => &mut self.memory.lost,
                 2 if is_alarmed && !self.join.contacts.is_empty() => {
                     greeted.extend(cx.random.pick(&self.join.contacts).copied());
                     continue;
                 }
-                _ if uses_view => {
+                2 if !is_alarmed => &mut self.memory.split,
+                _ if is_alarmed || has_split => {
                     greeted.extend(cx.random.pick(&self.memory.view).copied());
                     continue;
                 }
@@ -347,11 +351,11 @@ impl Polyring {
             if list.is_empty() {
                 continue;
             }
-            let at = (turn / 4) % list.len();
-            list[at].tries += 1;
-            greeted.push(list[at].peer);
-            if list[at].tries >= TRIES {
-                list.swap_remove(at);
+            let mut next = list.remove(0);
+            next.tries += 1;
+            greeted.push(next.peer);
+            if next.tries < TRIES {
+                list.push(next);
             }
         }
         for peer in greeted {
