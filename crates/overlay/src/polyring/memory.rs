@@ -108,7 +108,8 @@ impl Memory {
         let (since, tries) = (cx.now, 0);
         let lost = Lost { peer, since, tries };
         self.view.retain(|known| *known != peer);
-        let (list, cap) = match is_split {
+        let has_snapshot = cx.config().without != Some(Rule::Memory);
+        let (list, cap) = match is_split && has_snapshot {
             true => (&mut self.split, SPLIT),
             false => (&mut self.lost, LOST),
         };
@@ -217,8 +218,7 @@ impl Polyring {
     pub(super) fn remember_lost(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let known = self.own.population() + self.below.population();
         let is_split = self.heal.note_loss(cx.now, known);
-        let is_remembered = is_split && cx.config().without != Some(Rule::Memory);
-        if is_remembered {
+        if is_split {
             // Those lost just before belong to it.
             let is_of_it = |it: &mut Lost| !has_passed(cx.now, it.since, SPLIT_WINDOW);
             let before: SmallVec<[Lost; LOST]> =
@@ -227,7 +227,7 @@ impl Polyring {
                 self.memory.lose(cx, lost.peer, true);
             }
         }
-        self.memory.lose(cx, peer, is_remembered);
+        self.memory.lose(cx, peer, is_split);
         self.arm_probe(cx);
     }
 
