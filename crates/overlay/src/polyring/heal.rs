@@ -412,7 +412,7 @@ impl Polyring {
                 if cut_off.is_some_and(|at| has_passed(cx.now, at, ALONE)) {
                     // My neighbours live, but none of them and I can connect: another place is better.
                     self.join.shun(self.own.id);
-                    self.restart(cx, vec![from], None);
+                    self.restart(cx, vec![from]);
                     return;
                 }
                 let wait = suspect.vouch(from, !is_heard);

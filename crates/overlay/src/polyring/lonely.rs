@@ -1,5 +1,4 @@
-//! A peer that has lost everyone: it keeps its place, so that others can join it, and goes back to
-//! the others as soon as it meets one.
+//! A peer that can connect to nobody around it, though others hear them: it looks for another place.
 
 use std::sync::Arc;
 
@@ -15,8 +14,8 @@ impl Polyring {
         self.links.wanted().next().is_none()
     }
 
-    /// Gives the place up, and looks for another one through `contacts`, at `home` if it can be.
-    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, mut contacts: Vec<Peer>, home: Option<Guid>) {
+    /// Gives the place up, and looks for another one through `contacts`.
+    pub(super) fn restart(&mut self, cx: &mut Cx<'_>, mut contacts: Vec<Peer>) {
         contacts.extend(self.acquaintances());
         contacts.extend(&self.join.contacts);
         let mut seen = SmallVec::<[Peer; CONTACTS]>::new();
@@ -30,7 +29,7 @@ impl Polyring {
         self.links.let_go();
         self.record = None;
         self.incarnation += 1;
-        self.home = home;
+        self.home = None;
         (self.own, self.below) = (Ring::new(NOWHERE), Ring::new(NOWHERE));
         self.above = Arc::new(Ring::new(NOWHERE));
         self.follow(Vec::new());

@@ -230,8 +230,9 @@ impl Polyring {
         let is_neighbour =
             self.is_neighbour(from) || self.above.peers_of(self.own.id).any(|peer| peer == from);
         if self.is_alone() && self.own.id != PositionId::CENTER && !is_neighbour {
-            let home = Some(self.guid.clone());
-            self.restart(cx, vec![from], home);
+            // I am not the one that is cut off.
+            self.succeed(cx);
+            self.greet(cx, from);
             return;
         }
         let lacks_above =

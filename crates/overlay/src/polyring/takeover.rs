@@ -253,6 +253,23 @@ impl Polyring {
         }
     }
 
+    /// Who lives alone in its ring is the only heir of the parent position. Where nobody above lives
+    /// either, it comes one position further inward with each hello, at last into the center.
+    pub(super) fn succeed(&mut self, cx: &mut Cx<'_>) {
+        if cx.config().without == Some(Rule::Takeover) {
+            return;
+        }
+        let words = vote_words(cx.host(), self.own.id, &cx.id(cx.me()));
+        let mine = (cx.me(), cx.host().sign(&words));
+        self.heal.election = Some(Box::new(Election {
+            since: Some(cx.now),
+            rank: 0,
+            votes: Some(vec![mine]),
+            asked_by: Vec::new(),
+        }));
+        self.take_over(cx);
+    }
+
     /// Moves one level inward, to the parent position: its GUID, its ring, its children.
     fn take_over(&mut self, cx: &mut Cx<'_>) {
         let Some(votes) = self

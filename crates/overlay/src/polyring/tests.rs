@@ -8,7 +8,7 @@ use ringweave_ids::{Guid, Peer, Random, Signature};
 use smallvec::SmallVec;
 
 use super::{
-    Accusation, Config, Cover, Hello, Member, Message, Occasion, Order, Phase, Policy, Polyring,
+    Accusation, Config, Cover, Hello, Member, Message, Occasion, Order, Policy, Polyring,
     PositionId, Timer,
     record::accusation_words,
     ring::TOMBSTONE,
@@ -437,16 +437,18 @@ fn a_peer_that_lost_everyone_goes_back_when_it_meets_one() {
 }
 
 #[test]
-fn who_gives_its_place_up_is_no_heir_any_more() {
+fn who_lost_everyone_succeeds_its_parent_as_soon_as_it_meets_somebody() {
     let mut swarm = Swarm::grown(rings_of(4), 12, |_| "");
+    let was = swarm.guid(7).expect("placed");
     let other = &swarm.peers[&0].0;
     let met = other.record.clone().expect("placed");
     let position = other.own.position(other.position_id()).cloned();
     let position = position.expect("its position is in its ring");
     swarm.isolate(7);
-    // It would follow its parent.
+    // It would wait: it may be the one that is cut off.
     swarm.run_until(seconds(40), |it| it.peers[&7].0.heal.election.is_some());
-    // It meets one that sits elsewhere and looks for a place there; its turn as an heir comes, too.
+    assert_eq!(swarm.guid(7), Some(was.clone()));
+    // It meets one that sits elsewhere: it is not.
     let hello = Message::Hello(Box::new(Hello {
         member: met,
         position,
@@ -458,9 +460,10 @@ fn who_gives_its_place_up_is_no_heir_any_more() {
         occasion: Occasion::Upkeep,
     }));
     swarm.feed(7, Input::Received(Peer(0), hello));
-    assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
-    swarm.run(seconds(20));
-    assert_eq!(swarm.peers[&7].0.phase, Phase::Joining);
+    let parent = swarm.guid(7).expect("still placed");
+    assert_eq!(parent.depth() + 1, was.depth());
+    assert_eq!(parent.shared(&was), parent.depth());
+    assert!(swarm.peers[&7].0.heal.election.is_none());
     swarm.reconnect(7);
     swarm.run(seconds(60));
     assert_whole(&swarm);
