@@ -124,12 +124,14 @@ impl Polyring {
             || from_here.is_some_and(|record| !record.lives_in(ring.id))
     }
 
-    /// Whether the signer of this seat was a member of its position.
+    /// Whether the signer of this seat was a member of its position. Who sits elsewhere in the ring by now
+    /// may have been one in an earlier life: it is believed where nobody lives who could say more.
     fn may_seat(&self, ring: &Ring, grant: &Grant) -> bool {
         let member = grant.by.and_then(|by| ring.record(by));
         member.is_some_and(|record| {
             let held_it = |seat: Seat| seat.position == grant.seat.position || seat.ring != ring.id;
-            record.seat.is_none_or(held_it)
+            let is_vacant = ring.peers_of(grant.seat.position).next().is_none();
+            record.seat.is_none_or(held_it) || is_vacant
         })
     }
 
