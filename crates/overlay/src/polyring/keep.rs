@@ -159,7 +159,8 @@ impl Polyring {
             false => ROOM,
         };
         let window = room * usize::from(cx.config().ring_size).max(count);
-        let window = window.min(MAX_COORDINATE as usize + 1);
+        // A ring of more positions than there are coordinates has one that nobody takes.
+        let window = window.min(MAX_COORDINATE as usize + 1).max(count + 1);
         let granted = self.grants.held(ring, cx.now).map(|grant| grant.coordinate);
         let mut is_used: SmallVec<[bool; 256]> = SmallVec::from_elem(false, window);
         for coordinate in ring.coordinates().chain(granted) {
@@ -170,6 +171,6 @@ impl Polyring {
         let salt = head(&cx.id(cx.me()));
         let free = (0..window as u32).filter(|coordinate| !is_used[*coordinate as usize]);
         free.min_by_key(|coordinate| mix(salt ^ u64::from(*coordinate)))
-            .expect("the window is larger than what is used")
+            .expect("the window has one more than is used")
     }
 }

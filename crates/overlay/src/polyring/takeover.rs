@@ -142,8 +142,7 @@ impl Polyring {
             cx.after(COUNT, Timer::Election(round));
             return;
         }
-        let words = vote_words(cx.host(), self.own.id, &cx.id(cx.me()));
-        let mine = (cx.me(), cx.host().sign(&words));
+        let mine = self.own_vote(cx);
         if let Some(election) = &mut self.heal.election {
             election.votes = Some(vec![mine]);
         }
@@ -256,30 +255,28 @@ impl Polyring {
     /// Who lives alone in its ring is the only heir of the parent position. Where nobody above lives
     /// either, it comes one position further inward with each hello, at last into the center.
     pub(super) fn succeed(&mut self, cx: &mut Cx<'_>) {
-        if cx.config().without == Some(Rule::Takeover) {
-            return;
+        if cx.config().without != Some(Rule::Takeover) {
+            let mine = self.own_vote(cx);
+            self.move_inward(cx, vec![mine]);
         }
+    }
+
+    /// For myself.
+    fn own_vote(&self, cx: &Cx<'_>) -> (Peer, Signature) {
         let words = vote_words(cx.host(), self.own.id, &cx.id(cx.me()));
-        let mine = (cx.me(), cx.host().sign(&words));
-        self.heal.election = Some(Box::new(Election {
-            since: Some(cx.now),
-            rank: 0,
-            votes: Some(vec![mine]),
-            asked_by: Vec::new(),
-        }));
-        self.take_over(cx);
+        (cx.me(), cx.host().sign(&words))
+    }
+
+    /// The election is won.
+    fn take_over(&mut self, cx: &mut Cx<'_>) {
+        let election = self.heal.election.take();
+        if let Some(votes) = election.and_then(|election| election.votes) {
+            self.move_inward(cx, votes);
+        }
     }
 
     /// Moves one level inward, to the parent position: its GUID, its ring, its children.
-    fn take_over(&mut self, cx: &mut Cx<'_>) {
-        let Some(votes) = self
-            .heal
-            .election
-            .take()
-            .and_then(|election| election.votes)
-        else {
-            return;
-        };
+    fn move_inward(&mut self, cx: &mut Cx<'_>, votes: Vec<(Peer, Signature)>) {
         let seat = Seat {
             ring: self.above.id,
             position: self.own.id,
