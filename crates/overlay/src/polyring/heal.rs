@@ -400,7 +400,7 @@ impl Polyring {
             return;
         }
         asked.has_answered = true;
-        let mut is_early = false;
+        let is_early = !has_passed(cx.now, suspect.since, WITNESS);
         match testimony {
             Testimony::Hearsay(voucher) if self.links.is_up(voucher) => {
                 if self.living_anywhere(voucher).is_some() {
@@ -426,18 +426,16 @@ impl Polyring {
                     return;
                 }
                 suspect.votes.push((from, signature));
-                // A cut takes many links at once: who answers without asking has lost it with me.
-                is_early = !has_passed(cx.now, suspect.since, WITNESS);
-                if suspect.is_answered() && is_early {
-                    let others = self.witnesses(cx, peer, MORE_WITNESSES);
-                    self.ask_more(cx, peer, &others);
-                }
             }
         }
+        if is_early && self.heal.suspect(peer).is_some_and(Suspect::is_answered) {
+            // A cut takes many links at once: who answers without asking has lost it with me.
+            let others = self.witnesses(cx, peer, MORE_WITNESSES);
+            self.ask_more(cx, peer, &others);
+        }
         // Where there are few to ask, it has its time to be reached again.
-        let is_clear = |suspect: &Suspect| !is_early || suspect.votes.len() >= WITNESSES;
         let suspect = self.heal.suspect(peer).filter(|it| it.is_answered());
-        if suspect.is_some_and(is_clear) {
+        if suspect.is_some_and(|it| !is_early || it.votes.len() >= WITNESSES) {
             self.judge(cx, peer);
         }
     }
