@@ -115,7 +115,7 @@ impl Suspect {
 }
 
 impl Healing {
-    /// The peer is connected, or no longer a neighbour.
+    /// The peer is connected, or its suspicion is no longer this peer's business.
     pub(super) fn forget(&mut self, peer: Peer) {
         self.suspects.retain(|suspect| suspect.peer != peer);
     }

@@ -104,9 +104,28 @@ impl Polyring {
         if !relabelled.is_empty() && self.may_share(from) {
             self.send_records(cx, from, id, Vec::new(), relabelled);
         }
+        if self.is_parent(from) && self.is_outline_odd(&told) {
+            // One of us holds one for living whom the other knows to be gone.
+            Arc::make_mut(&mut self.above).outline(self.own.id);
+            self.send_summary(cx, from, &self.above, self.above.digest());
+        }
         if self.has_mates() && !self.is_mate(from) {
             self.tell_mates(cx, from, id, &told, &told_positions);
         }
+    }
+
+    /// Whether I was told of one in the ring above that is not the longest granted of its position: of
+    /// other positions than my parent's, no other is told.
+    fn is_outline_odd(&self, told: &[(PositionId, Arc<Member>)]) -> bool {
+        let above = &self.above;
+        told.iter().any(|(id, record)| {
+            let seat = record
+                .seat
+                .filter(|_| *id == above.id && record.lives_in(above.id));
+            let position = seat.map(|seat| seat.position);
+            let other = position.filter(|position| *position != self.own.id);
+            other.is_some_and(|it| above.peers_of(it).next() != Some(record.peer))
+        })
     }
 
     /// Passes news on to the other members of my position. What a peer says of itself, it tells all that
@@ -131,15 +150,27 @@ impl Polyring {
                 let members: Vec<_> = members.map(|(_, record)| record.clone()).collect();
                 let is_of_ring = ring == id;
                 let is_unheard = !is_paired || !members.is_empty() || told.is_empty();
-                let positions = match is_of_ring && is_unheard {
+                let mut positions = match is_of_ring && is_unheard {
                     true => positions.to_vec(),
                     false => Vec::new(),
                 };
+                for restaffed in members.iter().filter_map(|it| self.restaffed(ring, it)) {
+                    if positions.iter().all(|it| it.id() != restaffed.id()) {
+                        positions.push(restaffed.clone());
+                    }
+                }
                 if !(members.is_empty() && positions.is_empty()) {
                     self.send_records(cx, mate.peer, ring, members, positions);
                 }
             }
         }
+    }
+
+    /// The position that a member holds alone: who came while it was vacant does not know it.
+    fn restaffed(&self, ring: PositionId, member: &Member) -> Option<&Position> {
+        let (seat, ring) = (member.seat?, self.ring(ring)?);
+        let is_alone = ring.peers_of(seat.position).eq([member.peer]);
+        ring.position(seat.position).filter(|_| is_alone)
     }
 
     pub(super) fn send_records(

@@ -115,7 +115,10 @@ impl Polyring {
         let missing = self.neighbourhood(cx.me(), |link| !link.is_held);
         while let Some(peer) = self.links.surplus() {
             self.links.release(peer);
-            self.heal.forget(peer);
+            // A question under way is seen to its end: it may be a neighbour again in a moment.
+            if self.heal.is_vouched(peer) || self.living_anywhere(peer).is_none() {
+                self.heal.forget(peer);
+            }
             cx.out.push(Output::Close(peer));
         }
         self.links.tidy();

@@ -370,7 +370,7 @@ impl Polyring {
         }
     }
 
-    fn send_summary(&self, cx: &mut Cx<'_>, with: Peer, ring: &Ring, digest: u64) {
+    pub(super) fn send_summary(&self, cx: &mut Cx<'_>, with: Peer, ring: &Ring, digest: u64) {
         let versions = self.versions_for(with, ring);
         let summary = Message::Summary {
             ring: ring.id,
