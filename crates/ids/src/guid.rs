@@ -1,7 +1,8 @@
-//! GUIDs: coordinate lists that say where in a polyring a position sits.
+//! GUIDs: where in a network somebody sits. In a polyring they are lists of coordinates; where peers
+//! are arranged by number, they are points.
 //!
 //! ```text
-//! center ring   [0]  [1]  [2]
+//! center ring   [0]  [1]  [2]                  a point   [#5a02…]
 //! child of [1]       [1.0] [1.1] [1.2]
 //! ```
 //!
@@ -13,6 +14,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use smallvec::SmallVec;
 use thiserror::Error;
+
+use crate::Point;
 
 /// The longest GUID accepted from text or wire, in levels.
 pub const MAX_DEPTH: usize = 32;
@@ -37,9 +40,35 @@ impl Step {
     }
 }
 
-/// A place in a polyring: the steps from the center ring outward. The empty list is the center.
+/// A place in a polyring: the steps from the center ring outward. The empty list is the center. Or a
+/// point, which has no steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Guid(SmallVec<[Step; 4]>);
+pub struct Guid(Place);
+
+/// Either kind of place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Place {
+    Steps(SmallVec<[Step; 4]>),
+    Point(Point),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Steps(SmallVec::new())
+    }
+}
+
+impl From<Point> for Guid {
+    fn from(point: Point) -> Self {
+        Self(Place::Point(point))
+    }
+}
+
+impl FromIterator<Step> for Guid {
+    fn from_iter<T: IntoIterator<Item = Step>>(steps: T) -> Self {
+        Self(Place::Steps(steps.into_iter().collect()))
+    }
+}
 
 impl Guid {
     /// The place that holds the center ring: no steps.
@@ -49,51 +78,59 @@ impl Guid {
 
     /// A GUID of known coordinates and unknown tags.
     pub fn of(coordinates: &[u32]) -> Self {
-        Self(
-            coordinates
-                .iter()
-                .map(|&coordinate| Step { coordinate, tag: 0 })
-                .collect(),
-        )
+        let step = |&coordinate| Step { coordinate, tag: 0 };
+        coordinates.iter().map(step).collect()
     }
 
     /// The place one level outward of this one.
     #[must_use]
     pub fn child(&self, step: Step) -> Self {
-        let mut steps = self.0.clone();
-        steps.push(step);
-        Self(steps)
+        self.steps().iter().copied().chain([step]).collect()
+    }
+
+    /// The point that it is, if it is one.
+    #[inline]
+    pub fn point(&self) -> Option<Point> {
+        match self.0 {
+            Place::Steps(_) => None,
+            Place::Point(point) => Some(point),
+        }
     }
 
     /// The place one level inward; the center for a place in the center ring, nothing for the center.
     pub fn parent(&self) -> Option<Self> {
-        let (_, inward) = self.0.split_last()?;
-        Some(Self(inward.iter().copied().collect()))
+        let (_, inward) = self.steps().split_last()?;
+        Some(inward.iter().copied().collect())
     }
 
-    /// The steps, from the center outward.
+    /// The steps, from the center outward; a point has none.
     #[inline]
     pub fn steps(&self) -> &[Step] {
-        &self.0
+        match &self.0 {
+            Place::Steps(steps) => steps,
+            Place::Point(_) => &[],
+        }
     }
 
     /// The steps, to be corrected in place.
     pub fn steps_mut(&mut self) -> &mut [Step] {
-        &mut self.0
+        match &mut self.0 {
+            Place::Steps(steps) => steps,
+            Place::Point(_) => &mut [],
+        }
     }
 
-    /// The level: 1 in the center ring, 0 for the center itself.
+    /// The level: 1 in the center ring, 0 for the center itself and for a point.
     #[inline]
     pub fn depth(&self) -> usize {
-        self.0.len()
+        self.steps().len()
     }
 
     /// How many leading steps name the same positions.
     #[inline]
     pub fn shared(&self, other: &Self) -> usize {
-        self.0
-            .iter()
-            .zip(&other.0)
+        let pairs = self.steps().iter().zip(other.steps());
+        pairs
             .take_while(|(mine, theirs)| mine.matches(**theirs))
             .count()
     }
@@ -101,14 +138,19 @@ impl Guid {
     /// Whether both name the same place, as far as their tags tell.
     #[inline]
     pub fn matches(&self, other: &Self) -> bool {
-        self.depth() == other.depth() && self.shared(other) == self.depth()
+        self.point() == other.point()
+            && self.depth() == other.depth()
+            && self.shared(other) == self.depth()
     }
 }
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(point) = self.point() {
+            return write!(f, "[#{point}]");
+        }
         f.write_str("[")?;
-        for (level, step) in self.0.iter().enumerate() {
+        for (level, step) in self.steps().iter().enumerate() {
             if level > 0 {
                 f.write_str(".")?;
             }
@@ -128,6 +170,9 @@ pub enum GuidError {
     /// A step is no coordinate.
     #[error("{1:?} in {0:?} is no coordinate: coordinates are whole numbers from 0 to 4294967295")]
     Coordinate(String, String),
+    /// A point that is none.
+    #[error("a point is written as 32 hexadecimal digits, but this is {0:?}")]
+    Point(String),
     /// More levels than [`MAX_DEPTH`].
     #[error("the GUID has {0} levels; at most {MAX_DEPTH} are allowed")]
     Depth(usize),
@@ -136,7 +181,7 @@ pub enum GuidError {
 impl FromStr for Guid {
     type Err = GuidError;
 
-    /// Reads `[4.2.17]`; `[]` is the center.
+    /// Reads `[4.2.17]`, or `[#` and the 32 digits of a point; `[]` is the center.
     fn from_str(text: &str) -> Result<Self, GuidError> {
         let inner = text
             .strip_prefix('[')
@@ -144,6 +189,9 @@ impl FromStr for Guid {
             .ok_or_else(|| GuidError::Brackets(text.into()))?;
         if inner.is_empty() {
             return Ok(Self::center());
+        }
+        if let Some(point) = inner.strip_prefix('#') {
+            return Ok(point.parse::<Point>()?.into());
         }
         let levels = inner.split('.').count();
         if levels > MAX_DEPTH {
@@ -156,7 +204,7 @@ impl FromStr for Guid {
                 .map(|coordinate| Step { coordinate, tag: 0 })
                 .ok_or_else(|| GuidError::Coordinate(text.into(), word.into()))
         };
-        Ok(Self(inner.split('.').map(step).collect::<Result<_, _>>()?))
+        inner.split('.').map(step).collect()
     }
 }
 
@@ -177,11 +225,11 @@ impl<'de> Deserialize<'de> for Guid {
                 .parse()
                 .map_err(D::Error::custom)
         } else {
-            let steps = SmallVec::<[Step; 4]>::deserialize(deserializer)?;
-            if steps.len() > MAX_DEPTH {
+            let guid = Self(Place::deserialize(deserializer)?);
+            if guid.depth() > MAX_DEPTH {
                 return Err(D::Error::custom("a GUID deeper than allowed"));
             }
-            Ok(Self(steps))
+            Ok(guid)
         }
     }
 }
@@ -192,7 +240,8 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for text in ["[]", "[0]", "[4.10.34.9875]"] {
+        let point = "[#00112233445566778899aabbccddeeff]";
+        for text in ["[]", "[0]", "[4.10.34.9875]", point] {
             assert_eq!(text.parse::<Guid>().unwrap().to_string(), text);
         }
     }
@@ -210,6 +259,7 @@ mod tests {
             "[4294967296]",
             "[ 1]",
             "[a]",
+            "[#a]",
         ] {
             assert!(text.parse::<Guid>().is_err(), "{text}");
         }

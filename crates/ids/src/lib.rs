@@ -6,10 +6,12 @@
 mod chance;
 mod guid;
 mod peer;
+mod point;
 mod time;
 pub mod wire;
 
 pub use chance::Random;
 pub use guid::{Guid, GuidError, MAX_DEPTH, Step};
 pub use peer::{Key, Peer, PeerId, PeerIdError, Signature};
+pub use point::Point;
 pub use time::Time;

@@ -9,6 +9,7 @@
 //! takes the outputs. Envelopes, hop counts and retries are the router's, one floor up.
 
 mod cx;
+mod links;
 pub mod polyring;
 
 use std::{

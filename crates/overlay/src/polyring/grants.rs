@@ -12,10 +12,9 @@ use super::{
     Walk,
     admit::MAX_COORDINATE,
     join::{CANDIDATES, SHUNNED},
-    links::Role,
     message::MAX_RECORDS,
     ring::{head, mix},
-    table::{Cell, Link},
+    table::{Cell, Link, Role},
 };
 
 /// Hops of a search: more than twice the deepest tree.

@@ -10,8 +10,8 @@ use super::{
     Census, Cx, Label, Phase, Polyring, Position, PositionId, Ring, Seat, Timer,
     admit::MAX_COORDINATE,
     has_passed,
-    links::Role,
     ring::{head, mix},
+    table::Role,
 };
 
 /// A branch's count is published at most this often.

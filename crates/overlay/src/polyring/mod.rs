@@ -19,7 +19,6 @@ mod grants;
 mod heal;
 mod join;
 mod keep;
-mod links;
 mod lonely;
 mod memory;
 mod message;
@@ -58,7 +57,12 @@ pub use record::{
 pub use ring::{Ring, Version};
 pub use route::{Direction, route};
 
-use self::{links::Links, record::Cx, ring::Change, table::Table};
+use self::{
+    record::Cx,
+    ring::Change,
+    table::{Role, Table},
+};
+use crate::links::Links;
 use crate::{Event, Hop, Input, Neighbour, Overlay, Reach, Target, View};
 
 /// One peer of a polyring.
@@ -83,7 +87,7 @@ pub struct Polyring {
     home: Option<Guid>,
     /// My own, derived from the prefix and my position's coordinate.
     guid: Guid,
-    links: Links,
+    links: Links<Role>,
     table: Table,
     /// Whom a broadcast is passed to first.
     order: Order,

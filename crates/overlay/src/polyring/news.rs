@@ -7,8 +7,11 @@ use ringweave_ids::Peer;
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Member, Message, NOWHERE, Polyring, Position, PositionId, Timer, has_passed, links::Role,
-    message::MAX_RECORDS, outline::Tiding, sync::SETTLED, table::Rank,
+    Cx, Member, Message, NOWHERE, Polyring, Position, PositionId, Timer, has_passed,
+    message::MAX_RECORDS,
+    outline::Tiding,
+    sync::SETTLED,
+    table::{Rank, Role},
 };
 
 /// How long hearsay waits before it is told on.

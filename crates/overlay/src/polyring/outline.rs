@@ -9,7 +9,7 @@ use ringweave_ids::Peer;
 use smallvec::SmallVec;
 
 use super::{
-    Cx, Polyring, Position, PositionId, Ring, Roster, Version, links::Role, message::MAX_RECORDS,
+    Cx, Polyring, Position, PositionId, Ring, Roster, Version, message::MAX_RECORDS, table::Role,
 };
 
 /// Members of an outline, before there is an allocation.

@@ -8,11 +8,10 @@ use smallvec::SmallVec;
 
 use super::{
     Cx, NEW, Phase, Polyring, Position, PositionId, has_passed,
-    links::{self, Role},
     ring::Change,
-    table::{Link, Rank},
+    table::{Link, Rank, Role},
 };
-use crate::{Event, Output};
+use crate::{Event, Output, links};
 /// What an input changed besides rosters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
@@ -149,7 +148,7 @@ impl Polyring {
     pub(super) fn neighbourhood(
         &mut self,
         me: Peer,
-        is_meant: impl Fn(&links::Link) -> bool,
+        is_meant: impl Fn(&links::Link<Role>) -> bool,
     ) -> links::Linked {
         let Self { table, links, .. } = self;
         let siblings = table.partners(&table.own).map(|peer| (peer, Role::Sibling));

@@ -13,9 +13,10 @@ use super::{
     Rule, Timer, Version,
     admit::is_sound,
     has_passed,
-    links::{Link, Role},
     message::{MAX_LINEAGE, MAX_RECORDS},
+    table::Role,
 };
+use crate::links::Link;
 
 /// A neighbour that has not connected by itself after this long is dialled.
 const DIAL: (Duration, Duration) = (Duration::from_millis(1_000), Duration::from_millis(2_000));
@@ -512,7 +513,7 @@ impl Polyring {
     pub(super) fn on_dial(&mut self, cx: &mut Cx<'_>) {
         self.sync.is_dialling = false;
         // Suspects are dialled in their turn.
-        let is_missing = |it: &&Link| !(it.is_held || self.heal.suspects(it.peer));
+        let is_missing = |it: &&Link<Role>| !(it.is_held || self.heal.suspects(it.peer));
         let wanted = self.links.wanted().filter(is_missing);
         let missing: Vec<_> = wanted.map(|link| link.peer).collect();
         for peer in missing {

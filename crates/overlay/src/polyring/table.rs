@@ -25,6 +25,14 @@ pub(super) struct Table {
     pub(super) parent: SmallVec<[Link; 2]>,
 }
 
+/// What a neighbour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Sibling,
+    Parent,
+    Child,
+}
+
 /// A member's place in its position: the longest granted has 0.
 ///
 /// Two neighbouring positions share their connections out by it: a single peer is linked to all

@@ -1,60 +1,58 @@
-//! The connections of one peer: which stand, which it holds, which its rosters ask for.
+//! The connections of one peer: which stand, which it holds, and which its table asks for, as what.
 
 use ringweave_ids::Peer;
 use smallvec::SmallVec;
 
 /// Connections by handle, in one small sorted array.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Links(Vec<Link>);
+#[derive(Clone, Debug)]
+pub(crate) struct Links<R>(Vec<Link<R>>);
 
 /// A peer to which a connection stands, is held, or should be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    pub(super) peer: Peer,
+pub(crate) struct Link<R> {
+    pub(crate) peer: Peer,
     /// The connection stands.
-    pub(super) is_up: bool,
+    pub(crate) is_up: bool,
     /// This peer asked its host to hold it.
-    pub(super) is_held: bool,
+    pub(crate) is_held: bool,
     /// What the peer is to this one, as of the last settling; nothing where it is no neighbour.
-    pub(super) role: Option<Role>,
+    pub(crate) role: Option<R>,
 }
 
 /// Some neighbours.
-pub(super) type Linked = SmallVec<[Peer; 64]>;
+pub(crate) type Linked = SmallVec<[Peer; 64]>;
 
-/// What a neighbour is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Sibling,
-    Parent,
-    Child,
+impl<R> Default for Links<R> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
 }
 
-impl Links {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Link> {
+impl<R: Copy + PartialEq> Links<R> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link<R>> {
         self.0.iter()
     }
 
-    pub(super) fn is_up(&self, peer: Peer) -> bool {
+    pub(crate) fn is_up(&self, peer: Peer) -> bool {
         self.get(peer).is_some_and(|link| link.is_up)
     }
 
-    pub(super) fn is_wanted(&self, peer: Peer) -> bool {
+    pub(crate) fn is_wanted(&self, peer: Peer) -> bool {
         self.get(peer).is_some_and(|link| link.role.is_some())
     }
 
     /// Whether no connection stands.
-    pub(super) fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_cut_off(&self) -> bool {
         self.0.iter().all(|link| !link.is_up)
     }
 
     /// Those that lead to neighbours.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = &Link> {
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Link<R>> {
         self.0.iter().filter(|link| link.role.is_some())
     }
 
     /// Those of a role whose connections stand.
-    pub(super) fn linked(&self, role: Role) -> impl Iterator<Item = Peer> {
+    pub(crate) fn linked(&self, role: R) -> impl Iterator<Item = Peer> {
         let linked = self
             .0
             .iter()
@@ -63,26 +61,26 @@ impl Links {
     }
 
     /// Notes that the connection stands, or no more; whether that is news.
-    pub(super) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
+    pub(crate) fn set_up(&mut self, peer: Peer, is_up: bool) -> bool {
         let link = self.entry(peer);
         let was_up = std::mem::replace(&mut link.is_up, is_up);
         was_up != is_up
     }
 
     /// Holds the connection; whether that is news.
-    pub(super) fn hold(&mut self, peer: Peer) -> bool {
+    pub(crate) fn hold(&mut self, peer: Peer) -> bool {
         !std::mem::replace(&mut self.entry(peer).is_held, true)
     }
 
-    pub(super) fn release(&mut self, peer: Peer) {
+    pub(crate) fn release(&mut self, peer: Peer) {
         self.entry(peer).is_held = false;
     }
 
     /// Says anew which are wanted, and as what; gives those that are meant, each once, in their order.
-    pub(super) fn want(
+    pub(crate) fn want(
         &mut self,
-        peers: impl Iterator<Item = (Peer, Role)>,
-        is_meant: impl Fn(&Link) -> bool,
+        peers: impl Iterator<Item = (Peer, R)>,
+        is_meant: impl Fn(&Link<R>) -> bool,
     ) -> Linked {
         self.0.iter_mut().for_each(|link| link.role = None);
         let mut meant = Linked::new();
@@ -99,7 +97,7 @@ impl Links {
     }
 
     /// The first held one that is not wanted.
-    pub(super) fn surplus(&self) -> Option<Peer> {
+    pub(crate) fn surplus(&self) -> Option<Peer> {
         let mut surplus = self
             .0
             .iter()
@@ -108,7 +106,7 @@ impl Links {
     }
 
     /// Holds and wants none any more.
-    pub(super) fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         for link in &mut self.0 {
             (link.is_held, link.role) = (false, None);
         }
@@ -116,16 +114,16 @@ impl Links {
     }
 
     /// Drops the links that are nothing any more.
-    pub(super) fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         self.0
             .retain(|link| link.is_up || link.is_held || link.role.is_some());
     }
 
-    fn get(&self, peer: Peer) -> Option<&Link> {
+    fn get(&self, peer: Peer) -> Option<&Link<R>> {
         self.find(peer).ok().map(|at| &self.0[at])
     }
 
-    fn entry(&mut self, peer: Peer) -> &mut Link {
+    fn entry(&mut self, peer: Peer) -> &mut Link<R> {
         let at = self.find(peer).unwrap_or_else(|at| {
             let link = Link {
                 peer,
