@@ -8,15 +8,21 @@
 //! It has no clock, socket, thread or randomness of its own: a [`Cx`] lends them for one input, and
 //! takes the outputs. Envelopes, hop counts and retries are the router's, one floor up.
 
+pub mod chord;
+mod contact;
 mod cx;
 mod links;
+mod lost;
 pub mod polyring;
+mod requests;
+mod successors;
 
 use std::{
     fmt::{Debug, Display},
     time::Duration,
 };
 
+pub use contact::Contact;
 pub use cx::{Cx, Host, Profile, View};
 use ringweave_ids::{Key, Peer, PeerId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

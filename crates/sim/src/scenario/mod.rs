@@ -154,6 +154,8 @@ impl Default for Scenario {
 pub enum Topology {
     /// `polyring`
     Polyring,
+    /// `chord`
+    Chord,
 }
 
 /// How the network comes to be.

@@ -37,7 +37,6 @@ const CHURNS: &str = "none, exponential:MEAN_S, weibull:SHAPE:MEDIAN_S or a file
 
 /// Topologies that the program will know.
 const LATER: &[&str] = &[
-    "chord",
     "kademlia",
     "pastry",
     "tapestry",
@@ -52,7 +51,7 @@ impl FromStr for Topology {
     fn from_str(text: &str) -> Result<Self, WordError> {
         if LATER.contains(&text) {
             return Err(WordError::new(format!(
-                "{text} is not in this version; there is polyring"
+                "{text} is not in this version; there are polyring and chord"
             )));
         }
         choose(Self::ALL, "topology", text)
@@ -268,7 +267,8 @@ impl fmt::Display for Split {
 
 impl Topology {
     /// Each topology with its word.
-    const ALL: &'static [(Self, &'static str)] = &[(Self::Polyring, "polyring")];
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Polyring, "polyring"), (Self::Chord, "chord")];
 }
 
 impl Bootstrap {
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_topology_of_a_later_version_is_known_as_such() {
         for word in LATER {
-            refused::<Topology>(word, "is not in this version; there is polyring");
+            refused::<Topology>(word, "is not in this version; there are polyring and chord");
         }
         refused::<Topology>("pyramid", "choose polyring");
     }

@@ -103,6 +103,11 @@ impl<O: Lab> Actor<O> {
         self.input(common, sink, Input::Join(Vec::new()));
     }
 
+    /// A connection from a peer stands from the start.
+    pub(crate) fn meet_first(&mut self, peer: u32, now: u64) {
+        self.links.establish(peer, 1, now);
+    }
+
     /// Meets one event.
     pub(crate) fn meet(&mut self, common: &Common<O>, event: Event<O>, sink: &mut Sink<'_, O>) {
         sink.now = event.at;
@@ -147,6 +152,14 @@ impl<O: Lab> Actor<O> {
                     .get(from)
                     .is_some_and(|link| link.state == State::Up);
                 if is_up {
+                    self.lose(common, sink, from, Loss::Closed);
+                }
+            }
+            What::Idle => {
+                let link = self.links.get(from);
+                // Held or used here, it stays; the other side asks again later.
+                if link.is_none_or(|link| link.is_idle(sink.now)) {
+                    self.post(common, sink, from, What::Bye);
                     self.lose(common, sink, from, Loss::Closed);
                 }
             }
@@ -627,7 +640,9 @@ impl<O: Lab> Actor<O> {
     }
 
     fn lose(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, peer: u32, loss: Loss) {
-        self.links.remove(peer);
+        if self.links.remove(peer).is_none() {
+            return;
+        }
         self.input(common, sink, Input::Down(Peer(peer), loss));
     }
 
@@ -645,8 +660,10 @@ impl<O: Lab> Actor<O> {
             .collect();
         for (peer, state) in due {
             if state == State::Up {
-                self.post(common, sink, peer, What::Bye);
-                self.lose(common, sink, peer, Loss::Closed);
+                self.post(common, sink, peer, What::Idle);
+                if let Some(link) = self.links.get(peer) {
+                    link.at = sink.now;
+                }
                 continue;
             }
             if state == State::Dialled {

@@ -46,6 +46,8 @@ pub(crate) enum What<O: Overlay> {
     Welcome(u16),
     /// The other side has closed the connection, or does not know it.
     Bye,
+    /// The other side neither holds nor uses the connection: it is closed if this one does not, either.
+    Idle,
     /// Nothing was heard for too long from that peer in that life.
     Silence(u32, u16),
     /// Dials and idle connections are looked at.
@@ -106,6 +108,7 @@ impl<O: Overlay> Event<O> {
             What::Silence(..) => 8,
             What::Tend => 9,
             What::Deed(_) => 10,
+            What::Idle => 12,
         };
         let ends = u64::from(self.to) << 32 | u64::from(self.from);
         mix(mix(self.at ^ mix(ends)) ^ (u64::from(self.number) << 8 | kind))

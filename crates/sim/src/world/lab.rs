@@ -18,13 +18,17 @@ pub(crate) trait Lab: Standing {
     fn build(keys: &Keys, config: &Self::Config, peers: u32) -> Vec<Self>;
 
     /// The coordinates of an address, from the center outward; none where it has no levels.
-    fn coordinates(address: &Self::Address) -> Vec<u32>;
+    fn coordinates(_: &Self::Address) -> Vec<u32> {
+        Vec::new()
+    }
 
     /// The most hops between two addresses at rest.
     fn bound(config: &Self::Config, from: &Self::Address, to: &Self::Address) -> usize;
 
     /// Whether the address is in the ring below the place, or at the place itself.
-    fn is_at(address: &Self::Address, place: &Guid, is_ring: bool) -> bool;
+    fn is_at(_: &Self::Address, _: &Guid, _is_ring: bool) -> bool {
+        false
+    }
 
     /// Looks at all tables at once, and notes what does not hold; `peers` are in order of handle.
     fn inspect(peers: &[(u32, &Self)], findings: &mut Findings);
@@ -33,14 +37,18 @@ pub(crate) trait Lab: Standing {
     type Shared: Default + Send;
 
     /// Gives up its own copy of what others hold alike; nothing that it does depends on it.
-    fn share(&mut self, shared: &mut Self::Shared);
+    fn share(&mut self, _: &mut Self::Shared) {}
 
     /// Whether a message tells of a change.
     fn is_news(message: &Self::Message) -> bool;
 
     /// Whether a message belongs to the repair of differences.
-    fn is_repair(message: &Self::Message) -> bool;
+    fn is_repair(_: &Self::Message) -> bool {
+        false
+    }
 
     /// A message that slips the peer `ghost` into this machine's table, and its alleged sender.
-    fn forge(&self, keys: &Keys, ghost: u32) -> Option<(u32, Self::Message)>;
+    fn forge(&self, _: &Keys, _ghost: u32) -> Option<(u32, Self::Message)> {
+        None
+    }
 }

@@ -190,6 +190,11 @@ impl<O: Overlay> Links<O> {
 }
 
 impl Link {
+    /// Whether it stands, is not held here, and was hardly used of late.
+    pub(crate) fn is_idle(&self, now: u64) -> bool {
+        self.state == State::Up && !self.is_held && self.at + IDLE / 2 <= now
+    }
+
     /// When the dial has failed, or the connection, if still unused, is closed.
     pub(crate) fn due(&self) -> Option<u64> {
         match self.state {

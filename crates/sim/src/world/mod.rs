@@ -15,6 +15,8 @@ mod account;
 mod actor;
 mod calendar;
 mod check;
+mod chord;
+mod circle;
 mod event;
 mod gate;
 mod keys;
@@ -286,12 +288,23 @@ impl<O: Lab> World<O> {
     pub(crate) fn settle(&mut self, overlays: Vec<O>) {
         let (now, end) = (self.now, self.now);
         let shards = self.shards.len();
+        let mut table = Vec::new();
+        let mut links = Vec::new();
+        for (peer, overlay) in overlays.iter().enumerate() {
+            overlay.neighbours(&mut table);
+            links.extend(table.drain(..).map(|it| (peer as u32, it.peer.0)));
+        }
         for (peer, overlay) in overlays.into_iter().enumerate() {
             let shard = &mut self.shards[peer % shards];
             let common = &self.common;
             shard.with(peer / shards, now, end, |actor, sink| {
                 actor.settle_in(common, overlay, sink)
             });
+        }
+        // Who is named need not name who names it.
+        for (from, to) in links {
+            let shard = &mut self.shards[to as usize % shards];
+            shard.actors[to as usize / shards].meet_first(from, now);
         }
         let posted: Vec<_> = self.shards.iter_mut().flat_map(Shard::unpost).collect();
         for event in posted {
