@@ -43,8 +43,7 @@ pub use handle::{
 pub use home::{HomeError, VERSION as DATA_VERSION};
 pub use inbox::Inbox;
 pub use invite::{Invite, InviteContact, InviteError, MAX_ADDRESSES, MAX_CONTACTS};
-pub use network::{
-    MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, Topology, WordError,
-};
+pub use network::{MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, WordError};
 pub use peer::start;
+pub use ringweave_overlay::Topology;
 pub use settings::{Data, Entrance, Hosting, Settings, StartError};

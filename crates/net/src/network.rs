@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE32_NOPAD;
 use iroh::{PublicKey, SecretKey};
 use ringweave_ids::{Signature, wire};
-use ringweave_overlay::polyring;
+use ringweave_overlay::{Topology, polyring};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,23 +21,6 @@ const COMMITMENT: &str = "ringweave 2026 admission commitment";
 pub const MAX_RING: u32 = 1_024;
 /// Most members a position may have.
 pub const MAX_CLUSTER: u32 = 16;
-
-/// How a network's peers arrange themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Topology {
-    /// Rings around the peers of rings.
-    Polyring,
-}
-
-impl Topology {
-    /// The word for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Polyring => "polyring",
-        }
-    }
-}
 
 /// Where newcomers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,21 +54,6 @@ pub struct WordError {
     choices: &'static str,
 }
 
-impl FromStr for Topology {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        match text {
-            "polyring" => Ok(Self::Polyring),
-            _ => Err(WordError {
-                kind: "topology",
-                given: text.into(),
-                choices: "polyring",
-            }),
-        }
-    }
-}
-
 impl FromStr for Policy {
     type Err = WordError;
 
@@ -98,12 +66,6 @@ impl FromStr for Policy {
                 given: text.into(),
                 choices: "balanced, labelled, nearest",
             })
-    }
-}
-
-impl fmt::Display for Topology {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use iroh::SecretKey;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_node::Node;
-use ringweave_overlay::{Overlay, Profile, polyring};
+use ringweave_overlay::{Overlay, Profile, Topology, chord, polyring};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::timeout,
@@ -27,7 +27,7 @@ use crate::{
     invite::{Invite, MAX_CONTACTS},
     lan::Lan,
     memory::{self, Memory, Met, Store},
-    network::{Network, Policy, Secret, Topology},
+    network::{Network, Policy, Secret},
     reach::Reach,
     settings::{Data, Entrance, FIRST_JOIN, Hosting, Settings, StartError},
 };
@@ -49,6 +49,7 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
     let topology = ground.memory.network.settled.topology;
     match topology {
         Topology::Polyring => run::<polyring::Polyring>(settings, ground, polyring_config).await,
+        Topology::Chord => run::<chord::Chord>(settings, ground, by_default).await,
     }
 }
 
@@ -184,6 +185,11 @@ fn join(
     }
     memory.met.truncate(memory::PEERS);
     Ok(memory)
+}
+
+/// The configuration of a topology whose networks all have the same.
+fn by_default<C: Default>(_: &Network) -> C {
+    C::default()
 }
 
 fn polyring_config(network: &Network) -> polyring::Config {

@@ -16,6 +16,7 @@ mod lost;
 pub mod polyring;
 mod requests;
 mod successors;
+mod topology;
 
 use std::{
     fmt::{Debug, Display},
@@ -26,6 +27,7 @@ pub use contact::Contact;
 pub use cx::{Cx, Host, Profile, View};
 use ringweave_ids::{Key, Peer, PeerId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+pub use topology::{Topology, TopologyError};
 
 /// A topology: the table of one peer and the protocol that keeps it true.
 pub trait Overlay: Sized + Send + 'static {

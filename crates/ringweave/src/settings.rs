@@ -181,16 +181,8 @@ pub(crate) fn up(
 /// # Errors
 /// If there is none, or not in this version.
 pub(crate) fn topology(word: &str) -> Result<Topology, Problem> {
-    match word {
-        "chord" | "kademlia" | "pastry" | "tapestry" | "unstructured" | "star" | "superpeer" => {
-            Err(Problem::usage(format!(
-                "--topology {word} is not in this version; it has polyring"
-            )))
-        }
-        _ => word
-            .parse()
-            .map_err(|error| Problem::usage(format!("--topology: {error}"))),
-    }
+    word.parse()
+        .map_err(|error| Problem::usage(format!("--topology: {error}")))
 }
 
 /// A ring's size.
@@ -327,7 +319,7 @@ mod tests {
             "ring_size = 1",
             "ring_size = 4096",
             "cluster = 17",
-            "topology = \"chord\"",
+            "topology = \"star\"",
             "topology = \"pyramid\"",
             "policy = \"best\"",
             "name = \"an na\"",

@@ -18,21 +18,13 @@ use std::path::PathBuf;
 pub use expect::Expectation;
 pub use file::ScenarioError;
 pub use grid::{Axis, Grid, GridRun, MAX_RUNS};
-pub use ringweave_overlay::polyring::Rule;
+pub use ringweave_overlay::{Topology, polyring::Rule};
 pub use settings::{Form, SETTINGS, SetError, Setting, setting};
 pub use words::WordError;
 
 /// One run, completely: the same scenario gives the same digest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// How peers arrange themselves.
-    pub topology: Topology,
-    /// Peers at T = 0, 1 to 4,000,000.
-    pub peers: u32,
-    /// Everything that is drawn follows from it.
-    pub seed: u64,
-    /// Threads that run it; nothing: one for each core.
-    pub threads: Option<u16>,
     /// How the network comes to be.
     pub bootstrap: Bootstrap,
     /// Networks of one key that are founded apart, 1 to 16, until the fault `meet`.
@@ -147,15 +139,6 @@ impl Default for Scenario {
             canary: None,
         }
     }
-}
-
-/// How peers arrange themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topology {
-    /// `polyring`
-    Polyring,
-    /// `chord`
-    Chord,
 }
 
 /// How the network comes to be.

@@ -12,7 +12,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Share, Split, Topology};
+use super::{Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Share, Split};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -34,29 +34,6 @@ const LATENCIES: &str = "constant:MS, uniform:LO-HI, geo or a file";
 
 /// The forms of churn, for messages.
 const CHURNS: &str = "none, exponential:MEAN_S, weibull:SHAPE:MEDIAN_S or a file";
-
-/// Topologies that the program will know.
-const LATER: &[&str] = &[
-    "kademlia",
-    "pastry",
-    "tapestry",
-    "unstructured",
-    "star",
-    "superpeer",
-];
-
-impl FromStr for Topology {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        if LATER.contains(&text) {
-            return Err(WordError::new(format!(
-                "{text} is not in this version; there are polyring and chord"
-            )));
-        }
-        choose(Self::ALL, "topology", text)
-    }
-}
 
 impl FromStr for Bootstrap {
     type Err = WordError;
@@ -195,12 +172,6 @@ impl Churn {
     }
 }
 
-impl fmt::Display for Topology {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name(Self::ALL, *self))
-    }
-}
-
 impl fmt::Display for Bootstrap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(name(Self::ALL, *self))
@@ -263,12 +234,6 @@ impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}+{}", self.share, self.at, self.length)
     }
-}
-
-impl Topology {
-    /// Each topology with its word.
-    const ALL: &'static [(Self, &'static str)] =
-        &[(Self::Polyring, "polyring"), (Self::Chord, "chord")];
 }
 
 impl Bootstrap {
@@ -363,20 +328,11 @@ mod tests {
 
     #[test]
     fn every_word_reads_back() {
-        Topology::ALL.iter().for_each(|(value, _)| survives(value));
         Bootstrap::ALL.iter().for_each(|(value, _)| survives(value));
         Pairs::ALL.iter().for_each(|(value, _)| survives(value));
         Order::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
-    }
-
-    #[test]
-    fn a_topology_of_a_later_version_is_known_as_such() {
-        for word in LATER {
-            refused::<Topology>(word, "is not in this version; there are polyring and chord");
-        }
-        refused::<Topology>("pyramid", "choose polyring");
     }
 
     #[test]

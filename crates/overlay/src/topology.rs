@@ -1,0 +1,96 @@
+//! The names of the topologies.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How the peers of a network arrange themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// Rings around the peers of rings.
+    Polyring,
+    /// A circle with fingers.
+    Chord,
+}
+
+/// Topologies that are to come.
+const LATER: &[&str] = &[
+    "kademlia",
+    "pastry",
+    "tapestry",
+    "unstructured",
+    "star",
+    "superpeer",
+];
+
+/// A word that is no topology, or none of this version.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TopologyError {
+    /// It is none.
+    #[error("{0:?} is no topology: choose one of {choices}", choices = choices())]
+    Unknown(String),
+    /// It is to come.
+    #[error("{0} is not in this version: choose one of {choices}", choices = choices())]
+    Later(String),
+}
+
+impl Topology {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Polyring => "polyring",
+            Self::Chord => "chord",
+        }
+    }
+}
+
+fn choices() -> String {
+    let names: Vec<_> = Topology::ALL.iter().map(|it| it.name()).collect();
+    names.join(", ")
+}
+
+impl FromStr for Topology {
+    type Err = TopologyError;
+
+    fn from_str(text: &str) -> Result<Self, TopologyError> {
+        let known = Self::ALL.iter().find(|it| it.name() == text);
+        known.copied().ok_or_else(|| match LATER.contains(&text) {
+            true => TopologyError::Later(text.into()),
+            false => TopologyError::Unknown(text.into()),
+        })
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_reads_back() {
+        for topology in Topology::ALL {
+            assert_eq!(topology.to_string().parse(), Ok(*topology));
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_is_answered_with_the_choices() {
+        let error = "pyramid".parse::<Topology>().unwrap_err().to_string();
+        assert!(error.contains("choose one of polyring, chord"), "{error}");
+        for word in LATER {
+            let error = word.parse::<Topology>().unwrap_err().to_string();
+            assert!(error.contains("not in this version"), "{error}");
+        }
+    }
+}
