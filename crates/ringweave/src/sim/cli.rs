@@ -32,6 +32,7 @@ Examples:
 
 Faults, at T seconds for LENGTH seconds:
   crash@10:share=0.3             these vanish without a word
+  leave@10:share=0.3             these say goodbye and go
   freeze@10+20:position=[0]      these do nothing, and go on with the state they had
   slow@10+5:level=1,factor=8     delays of these are multiplied
   partition@10+30:parts=3        so many parts; or branches=2, or these are cut off from the others

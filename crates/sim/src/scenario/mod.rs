@@ -266,6 +266,8 @@ pub struct Repeat {
 pub enum FaultKind {
     /// `crash`: they vanish without a word.
     Crash(Whom),
+    /// `leave`: they say goodbye and go.
+    Leave(Whom),
     /// `freeze`: they do nothing for `length` seconds, and go on with the state they had.
     Freeze(Whom, f64),
     /// `partition`: the network is in parts for `length` seconds. Who comes meanwhile is in the part
