@@ -20,9 +20,9 @@ pub use report::{
     Stretch, Upkeep,
 };
 pub use scenario::{
-    Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Form, Grid, GridRun, Latency,
-    MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario, ScenarioError,
-    SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
+    Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Fingers, Form, Grid, GridRun,
+    Latency, MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario,
+    ScenarioError, SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;

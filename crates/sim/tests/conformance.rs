@@ -95,7 +95,7 @@ fn every_topology_does_what_all_must() {
         let outcome = run(scenario, &mut |_| {}).unwrap();
         let mut wrong = scenario.missed(&outcome.report);
         wrong.extend(outcome.violations.into_iter().take(5));
-        if outcome.report.misdelivered.is_none_or(|count| count > 0) {
+        if outcome.report.misdelivered.is_some_and(|count| count > 0) {
             wrong.push(format!("{:?} misdelivered", outcome.report.misdelivered));
         }
         if story.is_bounded {

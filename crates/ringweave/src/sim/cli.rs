@@ -219,6 +219,24 @@ const FLAGS: &[Flag] = &[
         "Whom a broadcast is passed to first: inward, the parent; sideways, the siblings",
     ),
     (
+        "successors",
+        "N",
+        WORLD,
+        "Successors that a peer of chord keeps, 1 to 64 [default: the topology's own]",
+    ),
+    (
+        "fingers",
+        "CHOICE",
+        WORLD,
+        "Where a finger of chord points: fixed, to the first peer of its interval; random, to any",
+    ),
+    (
+        "no-shortcuts",
+        "BOOL",
+        WORLD,
+        "Messages of chord go over fingers alone, not over successors",
+    ),
+    (
         "latency",
         "LATENCY",
         WORLD,
