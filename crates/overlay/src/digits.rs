@@ -131,7 +131,8 @@ impl Digits {
             .iter()
             .position(|it| it.peer == contact.peer);
         if let Some(known) = known {
-            if trip_us != UNMEASURED {
+            let before = self.list[start + known].trip_us;
+            if trip_us != UNMEASURED && before.abs_diff(trip_us) > trip_us / 8 {
                 self.list[start + known].trip_us = trip_us;
                 self.list[start..end].sort_by_key(|it| it.trip_us);
             }

@@ -18,6 +18,7 @@ pub mod pastry;
 pub mod polyring;
 mod requests;
 mod successors;
+pub mod tapestry;
 mod topology;
 
 use std::{

@@ -15,6 +15,8 @@ pub enum Topology {
     Chord,
     /// A prefix table and the leaves around.
     Pastry,
+    /// A prefix mesh with backups.
+    Tapestry,
 }
 
 /// Topologies that are to come.
@@ -34,7 +36,7 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Pastry];
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Pastry, Self::Tapestry];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Topology {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
             Self::Pastry => "pastry",
+            Self::Tapestry => "tapestry",
         }
     }
 }

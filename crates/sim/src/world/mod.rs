@@ -33,6 +33,7 @@ mod shard;
 mod standing;
 mod story;
 mod tally;
+mod tapestry;
 mod twin;
 mod weather;
 
