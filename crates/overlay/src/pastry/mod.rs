@@ -17,6 +17,7 @@
 //! all that share the rest of it, so that delegated broadcasts reach everyone once; and peers that
 //! were lost are looked for again, so that parts of a split network become one (ours).
 
+mod join;
 mod leaves;
 mod near;
 mod route;
@@ -199,6 +200,8 @@ pub struct Pastry {
     requests: Requests<Purpose>,
     lost: Lost,
     pace: upkeep::Pace,
+    /// Whether the table may name others than those to whom connections are held.
+    is_altered: bool,
 }
 
 impl Overlay for Pastry {
@@ -224,6 +227,7 @@ impl Overlay for Pastry {
             requests: Requests::default(),
             lost: Lost::default(),
             pace: upkeep::Pace::default(),
+            is_altered: false,
         }
     }
 
@@ -346,7 +350,7 @@ impl Pastry {
 
     /// Holds connections to all of the table, and to nobody else.
     fn hold_links(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Left {
+        if self.phase == Phase::Left || !std::mem::take(&mut self.is_altered) {
             return;
         }
         for peer in self.wanted(|link| !link.is_held) {

@@ -111,3 +111,82 @@ fn closest(mut peers: Vec<Contact>, point: Point, n: usize, found: &mut Vec<Peer
     peers.dedup();
     found.extend(peers.iter().map(|it| it.peer).take(n));
 }
+
+#[cfg(test)]
+mod tests {
+    use ringweave_ids::{Key, Random};
+
+    use super::*;
+    use crate::{
+        digits::Digits,
+        pastry::{Phase, leaves::Leaves, near::Near},
+    };
+
+    fn contact(peer: u32) -> Contact {
+        Contact {
+            point: Point::of_key(&Key::of("peer", &peer.to_le_bytes())),
+            peer: Peer(peer),
+        }
+    }
+
+    /// A network whose tables hold all that belongs there; handles are places in the list.
+    fn network(peers: u32) -> Vec<Pastry> {
+        let of = |me: u32| {
+            let point = contact(me).point;
+            let mut peer = Pastry {
+                me: contact(me),
+                guid: point.into(),
+                phase: Phase::Placed,
+                contacts: Vec::new(),
+                attempt: 0,
+                leaves: Leaves::new(point, 8),
+                digits: Digits::new(point, 1),
+                near: Near::default(),
+                links: crate::links::Links::default(),
+                requests: crate::requests::Requests::default(),
+                lost: crate::lost::Lost::default(),
+                pace: super::super::upkeep::Pace::default(),
+                is_altered: false,
+            };
+            // Everybody begins elsewhere, so that tables differ.
+            for other in (0..peers).map(|other| (other + me) % peers) {
+                peer.digits.learn(contact(other));
+                peer.leaves.insert(contact(other));
+                peer.links.set_up(Peer(other), true);
+            }
+            peer
+        };
+        (0..peers).map(of).collect()
+    }
+
+    #[test]
+    fn every_way_ends_at_the_numerically_closest_and_is_short() {
+        let network = network(300);
+        let mut random = Random::new(1);
+        for _ in 0..2_000 {
+            let drawn = u128::from(random.bits()) << 64 | u128::from(random.bits());
+            let point = Point::new(drawn);
+            let owner = (0..300).min_by_key(|peer| closeness(point, contact(*peer).point));
+            let (mut at, mut hops) = (random.below(300), 0);
+            while let Some(next) = network[at].toward(point, None) {
+                (at, hops) = (next.peer.0 as usize, hops + 1);
+                assert!(hops <= 5, "too many hops to {point}");
+            }
+            assert_eq!(Some(at as u32), owner);
+        }
+    }
+
+    #[test]
+    fn a_broadcast_reaches_everyone_once() {
+        let network = network(300);
+        let (mut reached, mut open) = (vec![3], vec![(Peer(3), 0)]);
+        while let Some((at, span)) = open.pop() {
+            let mut copies = Vec::new();
+            network[at.0 as usize].copy(span, &mut copies);
+            reached.extend(copies.iter().map(|(peer, _)| peer.0));
+            open.extend(copies);
+        }
+        reached.sort_unstable();
+        assert_eq!(reached, (0..300).collect::<Vec<_>>());
+    }
+}

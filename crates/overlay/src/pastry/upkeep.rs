@@ -1,4 +1,4 @@
-//! Upkeep: joining, comparing leaf sets and rows, filling slots, preferring the nearer, finding the
+//! Upkeep: comparing leaf sets and rows, filling slots, preferring the nearer, finding the
 //! lost.
 
 use std::time::Duration;
@@ -8,12 +8,9 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Part, Pastry, Phase, Purpose, Timer, closeness};
 use crate::{
     Contact, Event, Loss,
-    digits::{DIGITS, Slot, UNMEASURED, shared},
+    digits::{Slot, UNMEASURED, shared},
     lost::PROBE,
 };
-
-/// How long a contact has to lead a newcomer in before the next is tried.
-const JOIN: Duration = Duration::from_millis(2_000);
 
 /// How long a question may take.
 const LATE: Duration = Duration::from_secs(6);
@@ -27,9 +24,6 @@ const REFILL: Duration = Duration::from_millis(1_000);
 
 /// Peers asked for a slot that lost its own; after that it is taken for empty.
 const REFILLS: u8 = 4;
-
-/// Hops after which a join is dropped: as many as there are digits, and as many again in rare cases.
-const HOP_LIMIT: u8 = 64;
 
 /// The most peers taken from one list: eight full rows.
 const MAX_LISTED: usize = 128;
@@ -47,69 +41,7 @@ pub(super) struct Pace {
 }
 
 impl Pastry {
-    pub(super) fn on_enter(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
-        if self.phase == Phase::Placed {
-            if contacts.is_empty() {
-                self.pace.wait_ms = cx.config().compare_ms;
-                return self.compare_later(cx);
-            }
-            for contact in contacts {
-                self.meet(cx, contact);
-            }
-            return;
-        }
-        self.contacts = contacts;
-        self.contacts.retain(|contact| *contact != cx.me());
-        if self.contacts.is_empty() {
-            return self.settle(cx);
-        }
-        self.phase = Phase::Joining;
-        self.try_join(cx);
-    }
-
-    fn try_join(&mut self, cx: &mut Cx<'_>) {
-        let at = self.attempt as usize % self.contacts.len().max(1);
-        self.attempt = self.attempt.wrapping_add(1);
-        cx.after(JOIN, Timer::Join(self.attempt));
-        if let Some(contact) = self.contacts.get(at).copied() {
-            self.meet(cx, contact);
-        }
-        // They may know me already, and only not have said so.
-        self.announce(cx);
-    }
-
-    pub(super) fn on_join_timer(&mut self, cx: &mut Cx<'_>, attempt: u32) {
-        if self.phase == Phase::Joining && attempt == self.attempt {
-            self.try_join(cx);
-        }
-    }
-
-    /// Sends a join through a peer: the way in, or into another part of the network.
-    fn meet(&mut self, cx: &mut Cx<'_>, through: Peer) {
-        if let Some(number) = self.open(cx, through, Purpose::Join) {
-            let newcomer = cx.me();
-            cx.send(
-                through,
-                Message::Join {
-                    newcomer,
-                    number,
-                    row: 0,
-                    hops: 0,
-                },
-            );
-        }
-    }
-
-    /// This peer is among its leaves.
-    fn settle(&mut self, cx: &mut Cx<'_>) {
-        self.phase = Phase::Placed;
-        self.contacts = Vec::new();
-        cx.tell(Event::Placed(self.guid.clone()));
-        self.pace.wait_ms = QUICK;
-        self.compare_later(cx);
-    }
-
-    fn open(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
+    pub(super) fn open(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
         let number = self.requests.open(cx.now, to, purpose)?;
         cx.after(LATE, Timer::Late(number));
         Some(number)
@@ -129,6 +61,18 @@ impl Pastry {
         if let Some(late) = self.requests.close(number) {
             self.near.remove(late.to);
         }
+    }
+
+    /// A life among others begins: rows are compared at once and then ever more rarely.
+    pub(super) fn compare_soon(&mut self, cx: &mut Cx<'_>) {
+        self.pace.wait_ms = QUICK;
+        self.compare_later(cx);
+    }
+
+    /// All is known already.
+    pub(super) fn compare_at_leisure(&mut self, cx: &mut Cx<'_>) {
+        self.pace.wait_ms = cx.config().compare_ms;
+        self.compare_later(cx);
     }
 
     fn compare_later(&mut self, cx: &mut Cx<'_>) {
@@ -196,46 +140,14 @@ impl Pastry {
         }
     }
 
-    pub(super) fn on_join(
-        &mut self,
+    pub(super) fn tell(
+        &self,
         cx: &mut Cx<'_>,
-        newcomer: Peer,
+        to: Peer,
         number: u32,
-        row: u8,
-        hops: u8,
+        part: Part,
+        mut peers: Vec<Peer>,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT || newcomer == cx.me() {
-            return;
-        }
-        let contact = Contact::of(cx.host(), newcomer);
-        let upto = shared(self.me.point, contact.point);
-        let rows = row..=upto.min(DIGITS - 1);
-        let entries = rows.flat_map(|row| self.digits.row(row));
-        let entries = entries.map(|it| it.contact().peer);
-        let mut peers: Vec<_> = entries.filter(|peer| self.is_up(*peer)).collect();
-        peers.push(cx.me());
-        self.tell(cx, newcomer, number, Part::Row(upto), peers);
-        if hops == 0 {
-            // Whom one enters through is near, says the paper.
-            let near = self.near.iter().collect();
-            self.tell(cx, newcomer, number, Part::Near, near);
-        }
-        let Some(next) = self.toward(contact.point, Some(newcomer)) else {
-            return self.tell_leaves(cx, newcomer, number);
-        };
-        let (row, hops) = (row.max(upto + 1), hops + 1);
-        cx.send(
-            next.peer,
-            Message::Join {
-                newcomer,
-                number,
-                row,
-                hops,
-            },
-        );
-    }
-
-    fn tell(&self, cx: &mut Cx<'_>, to: Peer, number: u32, part: Part, mut peers: Vec<Peer>) {
         peers.retain(|peer| *peer != to);
         peers.truncate(MAX_LISTED);
         cx.send(
@@ -248,7 +160,7 @@ impl Pastry {
         );
     }
 
-    fn tell_leaves(&self, cx: &mut Cx<'_>, to: Peer, number: u32) {
+    pub(super) fn tell_leaves(&self, cx: &mut Cx<'_>, to: Peer, number: u32) {
         let leaves = self.leaf_peers();
         self.tell(cx, to, number, Part::Leaves, leaves);
     }
@@ -338,6 +250,7 @@ impl Pastry {
                 self.near.offer(from, trip_us);
                 let contact = Contact::of(cx.host(), from);
                 if self.digits.offer(contact, trip_us) {
+                    self.is_altered = true;
                     cx.tell(Event::Changed);
                 }
             }
@@ -355,58 +268,16 @@ impl Pastry {
         }
     }
 
-    /// Tells all of the table that this peer is here.
-    fn announce(&self, cx: &mut Cx<'_>) {
-        let newcomer = cx.me();
-        let mut told: Vec<Peer> = Vec::new();
-        for (slot, peers) in self.digits.slots() {
-            for entry in peers {
-                let row = slot.row + 1;
-                told.push(entry.contact().peer);
-                cx.send(entry.contact().peer, Message::Announce { newcomer, row });
-            }
-        }
-        let row = DIGITS;
-        for leaf in self.leaves.iter() {
-            if !told.contains(&leaf.peer) {
-                told.push(leaf.peer);
-                cx.send(leaf.peer, Message::Announce { newcomer, row });
-            }
-        }
-    }
-
-    pub(super) fn on_announce(&mut self, cx: &mut Cx<'_>, from: Peer, newcomer: Peer, row: u8) {
-        let contact = Contact::of(cx.host(), newcomer);
-        if self.phase != Phase::Placed || newcomer == cx.me() {
-            return;
-        }
-        let Some(slot) = self.digits.slot_of(contact.point) else {
-            return cx.fault("a peer at this one's point");
-        };
-        let is_first = self.digits.slot(slot).is_empty();
-        self.learn(cx, contact);
-        if is_first {
-            let mut copies = Vec::new();
-            self.copy(row, &mut copies);
-            copies.retain(|(peer, _)| *peer != newcomer && *peer != from);
-            for (peer, row) in copies {
-                cx.send(peer, Message::Announce { newcomer, row });
-            }
-        }
-        if from == newcomer && self.leaves.contains(newcomer) {
-            self.tell_leaves(cx, newcomer, 0);
-        }
-    }
-
     /// A peer is said to be there: it is connected to, and counts once it is.
-    fn learn(&mut self, cx: &mut Cx<'_>, contact: Contact) {
+    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, contact: Contact) {
         if contact.peer == cx.me() {
             return;
         }
         if self.leaves.insert(contact) {
+            self.is_altered = true;
             self.quicken(cx);
         }
-        self.digits.learn(contact);
+        self.is_altered |= self.digits.learn(contact);
     }
 
     /// The peer is there.
@@ -466,6 +337,7 @@ impl Pastry {
         }
         let was_there = was_leaf || slot.is_some();
         if was_there {
+            self.is_altered = true;
             cx.tell(Event::Changed);
         }
         was_there

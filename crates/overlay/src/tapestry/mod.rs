@@ -93,8 +93,11 @@ pub enum Message {
         /// The first row to pass it on to.
         row: u8,
     },
-    /// I know you now.
-    Welcome,
+    /// I know you now, and these of your slot.
+    Welcome {
+        /// At most 128.
+        peers: Vec<Peer>,
+    },
     /// I am leaving; these may stand where I stood.
     Leave {
         /// At most 128.
@@ -106,10 +109,10 @@ impl crate::Message for Message {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         match self {
             Self::Join { newcomer, .. } | Self::Announce { newcomer, .. } => visit(newcomer),
-            Self::Tell { peers, .. } | Self::Leave { peers } => {
+            Self::Tell { peers, .. } | Self::Welcome { peers } | Self::Leave { peers } => {
                 peers.iter_mut().for_each(visit);
             }
-            Self::Root { .. } | Self::Ask { .. } | Self::Welcome => {}
+            Self::Root { .. } | Self::Ask { .. } => {}
         }
     }
 }
@@ -174,6 +177,8 @@ pub struct Tapestry {
     requests: Requests<Purpose>,
     lost: Lost,
     pace: upkeep::Pace,
+    /// Whether the table may name others than those to whom connections are held.
+    is_altered: bool,
 }
 
 impl Overlay for Tapestry {
@@ -198,6 +203,7 @@ impl Overlay for Tapestry {
             requests: Requests::default(),
             lost: Lost::default(),
             pace: upkeep::Pace::default(),
+            is_altered: false,
         }
     }
 
@@ -304,7 +310,7 @@ impl Tapestry {
 
     /// Holds connections to the first of each slot, and to nobody else.
     fn hold_links(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Left {
+        if self.phase == Phase::Left || !std::mem::take(&mut self.is_altered) {
             return;
         }
         for peer in self.wanted(|link| !link.is_held) {
@@ -331,7 +337,7 @@ impl Tapestry {
             Message::Ask { number, row } => self.on_ask(cx, from, number, row),
             Message::Tell { number, peers } => self.on_tell(cx, from, number, &peers),
             Message::Announce { newcomer, row } => self.on_announce(cx, from, newcomer, row),
-            Message::Welcome => self.on_welcome(cx, from),
+            Message::Welcome { peers } => self.on_welcome(cx, from, &peers),
             Message::Leave { peers } => self.on_leaving(cx, from, &peers),
         }
     }

@@ -93,3 +93,88 @@ impl Tapestry {
         found.extend(linked.iter().map(|it| it.peer).take(n));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringweave_ids::{Key, Random};
+
+    use super::*;
+    use crate::{digits::Digits, tapestry::Phase};
+
+    /// A mesh with all that belongs there; handles are places in the list.
+    fn mesh(peers: u32) -> Vec<Tapestry> {
+        let point = |peer: u32| Point::of_key(&Key::of("peer", &peer.to_le_bytes()));
+        let contact = |peer| Contact {
+            point: point(peer),
+            peer: Peer(peer),
+        };
+        let of = |me: u32| {
+            let mut mesh = Tapestry {
+                me: contact(me),
+                guid: point(me).into(),
+                phase: Phase::Placed,
+                contacts: Vec::new(),
+                attempt: 0,
+                root: None,
+                digits: Digits::new(point(me), 3),
+                links: crate::links::Links::default(),
+                requests: crate::requests::Requests::default(),
+                lost: crate::lost::Lost::default(),
+                pace: super::super::upkeep::Pace::default(),
+                is_altered: false,
+            };
+            // Everybody begins elsewhere, so that tables differ.
+            for other in (0..peers).map(|other| (other + me) % peers) {
+                mesh.digits.learn(contact(other));
+                mesh.links.set_up(Peer(other), true);
+            }
+            mesh
+        };
+        (0..peers).map(of).collect()
+    }
+
+    fn root(mesh: &[Tapestry], from: usize, point: Point) -> usize {
+        let mut at = from;
+        for _ in 0..32 {
+            match mesh[at].toward(point, None) {
+                Some(next) => at = next.peer.0 as usize,
+                None => return at,
+            }
+        }
+        panic!("{point} has no root from {from}");
+    }
+
+    #[test]
+    fn a_point_has_one_root_wherever_the_way_begins() {
+        let mesh = mesh(150);
+        let mut random = Random::new(1);
+        for _ in 0..200 {
+            let drawn = u128::from(random.bits()) << 64 | u128::from(random.bits());
+            let point = Point::new(drawn);
+            let first = root(&mesh, 0, point);
+            assert!((1..150).all(|from| root(&mesh, from, point) == first));
+        }
+    }
+
+    #[test]
+    fn a_peer_is_the_root_of_its_own_point() {
+        let mesh = mesh(40);
+        for to in 0..40 {
+            assert_eq!(root(&mesh, (to + 7) % 40, mesh[to].me.point), to);
+        }
+    }
+
+    #[test]
+    fn a_broadcast_reaches_everyone_once() {
+        let mesh = mesh(150);
+        let (mut reached, mut open) = (vec![3], vec![(Peer(3), 0)]);
+        while let Some((at, span)) = open.pop() {
+            let mut copies = Vec::new();
+            mesh[at.0 as usize].copy(span, &mut copies);
+            reached.extend(copies.iter().map(|(peer, _)| peer.0));
+            open.extend(copies);
+        }
+        reached.sort_unstable();
+        assert_eq!(reached, (0..150).collect::<Vec<_>>());
+    }
+}

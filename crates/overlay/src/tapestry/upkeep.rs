@@ -245,14 +245,10 @@ impl Tapestry {
         self.learn(cx, contact);
         self.root = (self.phase == Phase::Joining).then_some(from);
         self.announce(cx);
-        if self.root.is_some() {
-            cx.send(
-                from,
-                Message::Announce {
-                    newcomer: cx.me(),
-                    row: shared(self.me.point, contact.point) + 1,
-                },
-            );
+        if self.root.is_some() && self.digits.iter().all(|it| it.peer != from) {
+            // Its slot is full of others.
+            let (newcomer, row) = (cx.me(), DIGITS);
+            cx.send(from, Message::Announce { newcomer, row });
         }
     }
 
@@ -302,7 +298,9 @@ impl Tapestry {
             Purpose::Warm => {
                 let trip_us = u32::try_from(trip.as_micros()).unwrap_or(UNMEASURED - 1);
                 let contact = Contact::of(cx.host(), from);
-                if self.digits.offer(contact, trip_us) {
+                let is_new = self.digits.offer(contact, trip_us);
+                self.is_altered = true;
+                if is_new {
                     cx.tell(Event::Changed);
                 }
             }
@@ -351,12 +349,20 @@ impl Tapestry {
             }
         }
         if from == newcomer {
-            cx.send(newcomer, Message::Welcome);
+            // Those of its slot share a digit more with it than this peer does.
+            let slot = self.digits.slot(slot).iter();
+            let peers = slot.map(|it| it.contact().peer);
+            let peers = peers.filter(|it| *it != newcomer).collect();
+            cx.send(newcomer, Message::Welcome { peers });
         }
     }
 
     /// A peer knows this one now; once its root does, messages come here.
-    pub(super) fn on_welcome(&mut self, cx: &mut Cx<'_>, from: Peer) {
+    pub(super) fn on_welcome(&mut self, cx: &mut Cx<'_>, from: Peer, peers: &[Peer]) {
+        for peer in peers.iter().take(MAX_LISTED) {
+            let contact = Contact::of(cx.host(), *peer);
+            self.learn(cx, contact);
+        }
         if self.phase == Phase::Joining && self.root == Some(from) {
             self.settle(cx);
         }
@@ -370,6 +376,7 @@ impl Tapestry {
         let slot = self.digits.slot_of(contact.point);
         let is_first = slot.is_some_and(|slot| self.digits.slot(slot).is_empty());
         if self.digits.learn(contact) && is_first {
+            self.is_altered = true;
             self.quicken(cx);
         }
     }
@@ -417,6 +424,7 @@ impl Tapestry {
         if let Some(slot) = slot {
             self.refill(cx, slot, 0);
             self.quicken(cx);
+            self.is_altered = true;
             cx.tell(Event::Changed);
         }
         slot.is_some()
