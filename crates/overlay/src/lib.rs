@@ -11,11 +11,14 @@
 pub mod chord;
 mod contact;
 mod cx;
+mod digits;
 mod links;
 mod lost;
+pub mod pastry;
 pub mod polyring;
 mod requests;
 mod successors;
+pub mod tapestry;
 mod topology;
 
 use std::{
@@ -25,6 +28,7 @@ use std::{
 
 pub use contact::Contact;
 pub use cx::{Cx, Host, Profile, View};
+pub use digits::Slot;
 use ringweave_ids::{Key, Peer, PeerId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use topology::{Topology, TopologyError};

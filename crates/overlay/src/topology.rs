@@ -13,17 +13,14 @@ pub enum Topology {
     Polyring,
     /// A circle with fingers.
     Chord,
+    /// A prefix table and the leaves around.
+    Pastry,
+    /// A prefix mesh with backups.
+    Tapestry,
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &[
-    "kademlia",
-    "pastry",
-    "tapestry",
-    "unstructured",
-    "star",
-    "superpeer",
-];
+const LATER: &[&str] = &["kademlia", "tapestry", "unstructured", "star", "superpeer"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,13 +36,15 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord];
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Pastry, Self::Tapestry];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
+            Self::Pastry => "pastry",
+            Self::Tapestry => "tapestry",
         }
     }
 }

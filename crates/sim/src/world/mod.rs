@@ -24,13 +24,16 @@ mod lab;
 mod links;
 mod load;
 mod mishap;
+mod pastry;
 mod play;
 mod polyring;
+mod prefixes;
 mod recovery;
 mod shard;
 mod standing;
 mod story;
 mod tally;
+mod tapestry;
 mod twin;
 mod weather;
 
