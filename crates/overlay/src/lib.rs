@@ -11,7 +11,9 @@
 pub mod chord;
 mod contact;
 mod cx;
+pub mod kademlia;
 mod links;
+mod lookup;
 mod lost;
 pub mod polyring;
 mod requests;

@@ -13,17 +13,12 @@ pub enum Topology {
     Polyring,
     /// A circle with fingers.
     Chord,
+    /// A binary tree with buckets.
+    Kademlia,
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &[
-    "kademlia",
-    "pastry",
-    "tapestry",
-    "unstructured",
-    "star",
-    "superpeer",
-];
+const LATER: &[&str] = &["pastry", "tapestry", "unstructured", "star", "superpeer"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,13 +34,14 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord];
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Kademlia];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
+            Self::Kademlia => "kademlia",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The pure questions: where next, whom a broadcast is delegated to, who is near.
 
-use ringweave_ids::{Guid, Key, Peer, Point};
+use ringweave_ids::{Guid, Peer, Point};
 
 use super::{Choice, Chord};
 use crate::{Contact, Hop, Target, View};
@@ -47,7 +47,7 @@ impl Chord {
     }
 
     pub(super) fn step(&self, view: &View<'_, Self>, target: &Target<Guid>) -> Hop<Guid> {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
                 _ => Hop::Nobody,
@@ -94,7 +94,7 @@ impl Chord {
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return;
         };
         let mut linked: Vec<_> = self.linked().collect();
@@ -113,20 +113,5 @@ impl Chord {
                 start.plus(drawn & ((1 << interval) - 1))
             }
         }
-    }
-}
-
-/// The point that a target is at.
-fn point_of(target: &Target<Guid>) -> Option<Point> {
-    match target {
-        Target::Peer { id, address } => Some(address.point().unwrap_or_else(|| Point::of_peer(id))),
-        Target::Holder(address) | Target::Prefix(address) => address.point(),
-        Target::Key { key, choice: 0, .. } => Some(Point::of_key(key)),
-        Target::Key { key, choice, .. } => {
-            let mut bytes = key.0.to_vec();
-            bytes.push(*choice);
-            Some(Point::of_key(&Key::of("choice", &bytes)))
-        }
-        Target::All => None,
     }
 }
