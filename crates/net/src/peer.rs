@@ -9,7 +9,7 @@ use std::{
 use iroh::SecretKey;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_node::Node;
-use ringweave_overlay::{Overlay, Profile, Topology, chord, pastry, polyring, tapestry};
+use ringweave_overlay::{Overlay, Profile, Topology, chord, kademlia, pastry, polyring, tapestry};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::timeout,
@@ -50,6 +50,7 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
     match topology {
         Topology::Polyring => run::<polyring::Polyring>(settings, ground, polyring_config).await,
         Topology::Chord => run::<chord::Chord>(settings, ground, by_default).await,
+        Topology::Kademlia => run::<kademlia::Kademlia>(settings, ground, by_default).await,
         Topology::Pastry => run::<pastry::Pastry>(settings, ground, by_default).await,
         Topology::Tapestry => run::<tapestry::Tapestry>(settings, ground, by_default).await,
     }

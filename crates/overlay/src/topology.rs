@@ -13,6 +13,8 @@ pub enum Topology {
     Polyring,
     /// A circle with fingers.
     Chord,
+    /// A binary tree with buckets.
+    Kademlia,
     /// A prefix table and the leaves around.
     Pastry,
     /// A prefix mesh with backups.
@@ -20,7 +22,7 @@ pub enum Topology {
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &["kademlia", "tapestry", "unstructured", "star", "superpeer"];
+const LATER: &[&str] = &["unstructured", "star", "superpeer"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -36,13 +38,20 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Pastry, Self::Tapestry];
+    pub const ALL: &'static [Self] = &[
+        Self::Polyring,
+        Self::Chord,
+        Self::Kademlia,
+        Self::Pastry,
+        Self::Tapestry,
+    ];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
+            Self::Kademlia => "kademlia",
             Self::Pastry => "pastry",
             Self::Tapestry => "tapestry",
         }

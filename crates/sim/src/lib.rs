@@ -28,7 +28,9 @@ pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
 pub use world::{Twin, TwinPeer};
 
-use ringweave_overlay::{chord::Chord, pastry::Pastry, polyring::Polyring, tapestry::Tapestry};
+use ringweave_overlay::{
+    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, tapestry::Tapestry,
+};
 use thiserror::Error;
 
 /// Why a world could not be made or run.
@@ -71,6 +73,7 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
     match scenario.topology {
         Topology::Polyring => world::run::<Polyring>(scenario, watch),
         Topology::Chord => world::run::<Chord>(scenario, watch),
+        Topology::Kademlia => world::run::<Kademlia>(scenario, watch),
         Topology::Pastry => world::run::<Pastry>(scenario, watch),
         Topology::Tapestry => world::run::<Tapestry>(scenario, watch),
     }

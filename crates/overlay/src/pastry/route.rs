@@ -5,7 +5,6 @@ use ringweave_ids::{Guid, Peer, Point};
 use super::{Pastry, leaves::closeness};
 use crate::{
     Contact, Hop, Target,
-    contact::point_of,
     digits::{Entry, Slot, shared},
 };
 
@@ -57,7 +56,7 @@ impl Pastry {
     }
 
     pub(super) fn step(&self, target: &Target<Guid>) -> Hop<Guid> {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
                 _ => Hop::Nobody,
@@ -94,7 +93,7 @@ impl Pastry {
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
-        if let Some(point) = point_of(target) {
+        if let Some(point) = target.point() {
             closest(self.linked().collect(), point, n, found);
         }
     }

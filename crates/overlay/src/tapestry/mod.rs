@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View,
-    contact::point_of,
     digits::{Digits, Slot},
     links::Links,
     lost::Lost,
@@ -239,7 +238,7 @@ impl Overlay for Tapestry {
     }
 
     fn closest(&self, _: &View<'_, Self>, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
-        if let Some(point) = point_of(target) {
+        if let Some(point) = target.point() {
             self.nearest(point, n, found);
         }
     }

@@ -5,7 +5,6 @@ use ringweave_ids::{Guid, Peer, Point};
 use super::Tapestry;
 use crate::{
     Contact, Hop, Target,
-    contact::point_of,
     digits::{BITS, Slot},
 };
 
@@ -50,7 +49,7 @@ impl Tapestry {
     }
 
     pub(super) fn step(&self, target: &Target<Guid>) -> Hop<Guid> {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
                 _ => Hop::Nobody,

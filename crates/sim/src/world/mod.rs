@@ -19,6 +19,7 @@ mod chord;
 mod circle;
 mod event;
 mod gate;
+mod kademlia;
 mod keys;
 mod lab;
 mod links;
