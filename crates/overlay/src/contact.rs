@@ -1,8 +1,8 @@
 //! A peer of a table and its point, as the topologies hold it that arrange peers by number.
 
-use ringweave_ids::{Peer, Point};
+use ringweave_ids::{Guid, Key, Peer, Point};
 
-use crate::Host;
+use crate::{Host, Target};
 
 /// A peer and where it sits: never what somebody claims, always the hash of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,5 +20,20 @@ impl Contact {
             point: Point::of_peer(&host.id(peer)),
             peer,
         }
+    }
+}
+
+/// The point that a target is at.
+pub(crate) fn point_of(target: &Target<Guid>) -> Option<Point> {
+    match target {
+        Target::Peer { id, address } => Some(address.point().unwrap_or_else(|| Point::of_peer(id))),
+        Target::Holder(address) | Target::Prefix(address) => address.point(),
+        Target::Key { key, choice: 0, .. } => Some(Point::of_key(key)),
+        Target::Key { key, choice, .. } => {
+            let mut bytes = key.0.to_vec();
+            bytes.push(*choice);
+            Some(Point::of_key(&Key::of("choice", &bytes)))
+        }
+        Target::All => None,
     }
 }

@@ -15,6 +15,7 @@ mod links;
 mod lost;
 pub mod polyring;
 mod requests;
+pub mod star;
 mod successors;
 mod topology;
 

@@ -13,6 +13,8 @@ pub enum Topology {
     Polyring,
     /// A circle with fingers.
     Chord,
+    /// One hub, and stand-ins for it.
+    Star,
 }
 
 /// Topologies that are to come.
@@ -21,7 +23,6 @@ const LATER: &[&str] = &[
     "pastry",
     "tapestry",
     "unstructured",
-    "star",
     "superpeer",
 ];
 
@@ -39,13 +40,14 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord];
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Star];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
+            Self::Star => "star",
         }
     }
 }

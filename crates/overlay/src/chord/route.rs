@@ -1,9 +1,9 @@
 //! The pure questions: where next, whom a broadcast is delegated to, who is near.
 
-use ringweave_ids::{Guid, Key, Peer, Point};
+use ringweave_ids::{Guid, Peer, Point};
 
 use super::{Choice, Chord};
-use crate::{Contact, Hop, Target, View};
+use crate::{Contact, Hop, Target, View, contact::point_of};
 
 impl Chord {
     /// The first successor to whom a connection stands.
@@ -113,20 +113,5 @@ impl Chord {
                 start.plus(drawn & ((1 << interval) - 1))
             }
         }
-    }
-}
-
-/// The point that a target is at.
-fn point_of(target: &Target<Guid>) -> Option<Point> {
-    match target {
-        Target::Peer { id, address } => Some(address.point().unwrap_or_else(|| Point::of_peer(id))),
-        Target::Holder(address) | Target::Prefix(address) => address.point(),
-        Target::Key { key, choice: 0, .. } => Some(Point::of_key(key)),
-        Target::Key { key, choice, .. } => {
-            let mut bytes = key.0.to_vec();
-            bytes.push(*choice);
-            Some(Point::of_key(&Key::of("choice", &bytes)))
-        }
-        Target::All => None,
     }
 }

@@ -29,6 +29,7 @@ mod polyring;
 mod recovery;
 mod shard;
 mod standing;
+mod star;
 mod story;
 mod tally;
 mod twin;
