@@ -9,7 +9,7 @@ use std::{
 use iroh::SecretKey;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_node::Node;
-use ringweave_overlay::{Overlay, Profile, Topology, chord, polyring, star};
+use ringweave_overlay::{Overlay, Profile, Topology, chord, polyring, star, superpeer};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::timeout,
@@ -51,6 +51,7 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
         Topology::Polyring => run::<polyring::Polyring>(settings, ground, polyring_config).await,
         Topology::Chord => run::<chord::Chord>(settings, ground, by_default).await,
         Topology::Star => run::<star::Star>(settings, ground, by_default).await,
+        Topology::Superpeer => run::<superpeer::Superpeer>(settings, ground, by_default).await,
     }
 }
 

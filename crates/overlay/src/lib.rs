@@ -17,6 +17,7 @@ pub mod polyring;
 mod requests;
 pub mod star;
 mod successors;
+pub mod superpeer;
 mod topology;
 
 use std::{

@@ -15,16 +15,12 @@ pub enum Topology {
     Chord,
     /// One hub, and stand-ins for it.
     Star,
+    /// Leaves on superpeers, and these on a circle.
+    Superpeer,
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &[
-    "kademlia",
-    "pastry",
-    "tapestry",
-    "unstructured",
-    "superpeer",
-];
+const LATER: &[&str] = &["kademlia", "pastry", "tapestry", "unstructured"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,7 +36,7 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Star];
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Star, Self::Superpeer];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
@@ -48,6 +44,7 @@ impl Topology {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
             Self::Star => "star",
+            Self::Superpeer => "superpeer",
         }
     }
 }

@@ -28,7 +28,7 @@ pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
 pub use world::{Twin, TwinPeer};
 
-use ringweave_overlay::{chord::Chord, polyring::Polyring, star::Star};
+use ringweave_overlay::{chord::Chord, polyring::Polyring, star::Star, superpeer::Superpeer};
 use thiserror::Error;
 
 /// Why a world could not be made or run.
@@ -72,5 +72,6 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
         Topology::Polyring => world::run::<Polyring>(scenario, watch),
         Topology::Chord => world::run::<Chord>(scenario, watch),
         Topology::Star => world::run::<Star>(scenario, watch),
+        Topology::Superpeer => world::run::<Superpeer>(scenario, watch),
     }
 }

@@ -31,6 +31,7 @@ mod shard;
 mod standing;
 mod star;
 mod story;
+mod superpeer;
 mod tally;
 mod twin;
 mod weather;
