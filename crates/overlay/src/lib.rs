@@ -18,6 +18,8 @@ mod requests;
 pub mod star;
 mod successors;
 pub mod superpeer;
+#[cfg(test)]
+mod swarm;
 mod topology;
 
 use std::{

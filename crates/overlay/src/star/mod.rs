@@ -14,6 +14,8 @@
 //! stand-ins says who is next; two hubs, after a split, meet, and one of them brings its spokes over.
 
 mod roster;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
@@ -71,6 +73,8 @@ pub enum Message {
         version: u32,
         /// Who is hub when I am gone: first the first. At most 16.
         stand_ins: Vec<Peer>,
+        /// Some other spokes, at most 4, for one that loses the hub and the whole line at once.
+        others: Vec<Peer>,
     },
     /// This is the hub, as far as I know: the answer to a join or a question, or from a hub that gives
     /// way to another.
@@ -91,7 +95,9 @@ pub enum Message {
 impl crate::Message for Message {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         match self {
-            Self::Lead { stand_ins, .. } => stand_ins.iter_mut().for_each(visit),
+            Self::Lead {
+                stand_ins, others, ..
+            } => stand_ins.iter_mut().chain(others).for_each(visit),
             Self::Led { hub, .. } => visit(hub),
             Self::Join { .. } | Self::Full | Self::Ask | Self::Leave => {}
         }
@@ -414,7 +420,11 @@ impl Star {
                 term,
                 version,
                 stand_ins,
-            } => self.on_lead(cx, from, (term, version), &stand_ins),
+                others,
+            } => {
+                self.on_lead(cx, from, (term, version), &stand_ins);
+                self.learn(cx, from, &others);
+            }
             Message::Led { hub, term } => self.on_led(cx, from, hub, term),
             Message::Full => self.on_full(cx, from),
             Message::Ask => self.tell_hub(cx, from),

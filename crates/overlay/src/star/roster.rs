@@ -1,6 +1,6 @@
 //! The hub's roster: its spokes by point, and who of them would be hub next.
 
-use ringweave_ids::{Peer, Point};
+use ringweave_ids::{Peer, Point, Random};
 
 use crate::Contact;
 
@@ -77,6 +77,11 @@ impl Roster {
     pub(super) fn at(&self, point: Point) -> Option<Contact> {
         let at = self.find(point).ok()?;
         Some(self.spokes[at].contact)
+    }
+
+    /// Any spoke.
+    pub(super) fn draw(&self, random: &mut Random) -> Option<Peer> {
+        random.pick(&self.spokes).map(|it| it.contact.peer)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Contact> {

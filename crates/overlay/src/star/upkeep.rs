@@ -29,6 +29,9 @@ const MAX_CONTACTS: usize = 8;
 /// The most stand-ins taken from one list.
 const MAX_LISTED: usize = 16;
 
+/// The most other spokes told of, and taken from one list.
+const MAX_OTHERS: usize = 4;
+
 /// The term of the first hub: a hub that nobody was in line for stays below those that follow in turn.
 const FIRST_TERM: u32 = 16;
 
@@ -229,17 +232,23 @@ impl Star {
         }
         self.review_line(cx);
         if !is_known || known != (self.term, self.version) {
-            let lead = self.line();
-            cx.send(from, lead);
+            self.tell_line(cx, from);
         }
     }
 
-    fn line(&self) -> Message {
-        Message::Lead {
-            term: self.term,
-            version: self.version,
-            stand_ins: self.stand_ins.iter().map(|it| it.peer).collect(),
-        }
+    fn tell_line(&self, cx: &mut Cx<'_>, to: Peer) {
+        let stand_ins = self.stand_ins.iter().map(|it| it.peer).collect();
+        let drawn = (0..MAX_OTHERS).filter_map(|_| self.roster.draw(cx.random));
+        let others = drawn.filter(|it| *it != to).collect();
+        cx.send(
+            to,
+            Message::Lead {
+                term: self.term,
+                version: self.version,
+                stand_ins,
+                others,
+            },
+        );
     }
 
     /// Sees to it that those in line are the right ones, and that the spokes hear of it.
@@ -259,9 +268,8 @@ impl Star {
 
     pub(super) fn on_tell(&mut self, cx: &mut Cx<'_>) {
         self.is_telling = false;
-        let lead = self.line();
         for spoke in self.roster.iter() {
-            cx.send(spoke.peer, lead.clone());
+            self.tell_line(cx, spoke.peer);
         }
     }
 
@@ -298,6 +306,20 @@ impl Star {
         }
         self.is_dialling = true;
         self.be_placed(cx, Phase::Spoke);
+    }
+
+    /// Some spokes of the own hub are remembered as contacts.
+    pub(super) fn learn(&mut self, cx: &Cx<'_>, from: Peer, others: &[Peer]) {
+        if self.hub.is_none_or(|hub| hub.peer != from) {
+            return;
+        }
+        for other in others.iter().take(MAX_OTHERS).filter(|it| **it != cx.me()) {
+            self.contacts.retain(|it| it != other);
+            if self.contacts.len() >= MAX_CONTACTS {
+                self.contacts.remove(0);
+            }
+            self.contacts.push(*other);
+        }
     }
 
     pub(super) fn on_led(&mut self, cx: &mut Cx<'_>, from: Peer, hub: Peer, term: u32) {

@@ -16,6 +16,8 @@
 mod circle;
 mod leaves;
 mod route;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
@@ -89,6 +91,8 @@ pub enum Message {
         /// The owner first, then those after it; at most 8. A leaf attaches to the first of them and
         /// asks the others when those are gone.
         superpeers: Vec<Peer>,
+        /// Some other leaves, at most 4, for a leaf that loses all superpeers at once.
+        others: Vec<Peer>,
         /// Whether the leaf is attached to the sender.
         is_attached: bool,
     },
@@ -119,7 +123,9 @@ impl crate::Message for Message {
         match self {
             Self::Inner(message) => message.visit(visit),
             Self::Seek { origin, .. } => visit(origin),
-            Self::Place { superpeers, .. } => superpeers.iter_mut().for_each(visit),
+            Self::Place {
+                superpeers, others, ..
+            } => superpeers.iter_mut().chain(others).for_each(visit),
             Self::Attach { .. }
             | Self::Astray
             | Self::Detach
@@ -204,8 +210,11 @@ pub struct Superpeer {
     leaves: Leaves,
     /// What the leaves were told last.
     told: Vec<Peer>,
-    /// Looks at the load that found hardly any leaves, one after another.
+    /// Looks at the load that found hardly any leaves, one after another; a leaf's checks on its way
+    /// into the circle.
     idle: u8,
+    /// Looks at the load at which contacts are still asked for other circles.
+    doubts: u8,
     links: Links<Role>,
 }
 
@@ -234,6 +243,7 @@ impl Overlay for Superpeer {
             leaves: Leaves::default(),
             told: Vec::new(),
             idle: 0,
+            doubts: 0,
             links: Links::default(),
         }
     }
@@ -415,8 +425,12 @@ impl Superpeer {
             Message::Place {
                 number,
                 superpeers,
+                others,
                 is_attached,
-            } => self.on_place(cx, from, number, &superpeers, is_attached),
+            } => {
+                self.learn(cx, from, &others);
+                self.on_place(cx, from, number, &superpeers, is_attached);
+            }
             Message::Attach { rank, is_private } => self.on_attach(cx, from, rank, !is_private),
             Message::Astray => self.on_astray(cx, from),
             Message::Detach => self.on_detach(cx, from),

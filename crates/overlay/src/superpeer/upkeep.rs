@@ -31,6 +31,13 @@ const LAST_RESORT: u32 = 40;
 /// a leaf: half a minute, more than a newcomer on the circle needs to get its leaves.
 const IDLE: u8 = 6;
 
+/// Looks at the load at which a superpeer of its own making asks contacts for other circles: ten
+/// minutes, in which everybody has done so.
+const DOUBTS: u8 = 120;
+
+/// The most other leaves told of, and taken from one list.
+const MAX_OTHERS: usize = 4;
+
 /// A search for the superpeers of the own point.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Search {
@@ -70,7 +77,8 @@ impl Superpeer {
 
     /// Asks where this peer belongs, until somebody knows.
     fn seek(&mut self, cx: &mut Cx<'_>) {
-        if self.search.number != 0 {
+        // On its way into the circle, its point is its own.
+        if self.search.number != 0 || self.circle.is_some() {
             return;
         }
         self.search.tries = 0;
@@ -80,7 +88,7 @@ impl Superpeer {
     }
 
     pub(super) fn on_late(&mut self, cx: &mut Cx<'_>, round: u32) {
-        let is_leaf = matches!(self.phase, Phase::Joining | Phase::Leaf);
+        let is_leaf = matches!(self.phase, Phase::Joining | Phase::Leaf) && self.circle.is_none();
         if round != self.search.round || self.search.number == 0 || !is_leaf {
             return;
         }
@@ -89,6 +97,7 @@ impl Superpeer {
         let is_last_resort = is_lost && is_open && self.search.tries >= LAST_RESORT;
         if is_last_resort && cx.random.below(8) == 0 {
             // Others find this one, or are found once it asks its contacts.
+            self.doubts = DOUBTS;
             return self.open_circle(cx, Vec::new());
         }
         self.ask_next(cx);
@@ -184,14 +193,27 @@ impl Superpeer {
         me.chain(after).take(MAX_LISTED).collect()
     }
 
+    /// Some leaves of a superpeer are remembered as contacts.
+    pub(super) fn learn(&mut self, cx: &Cx<'_>, from: Peer, others: &[Peer]) {
+        if self.superpeers.iter().any(|it| it.peer == from) {
+            let others = others.iter().take(MAX_OTHERS);
+            others.filter(|it| **it != cx.me()).for_each(|it| self.remember(*it));
+        }
+    }
+
     fn tell_place(&self, cx: &mut Cx<'_>, to: Peer, number: u32, is_attached: bool) {
         let mut superpeers = self.line();
         superpeers.retain(|peer| *peer != to);
+        let leaves: Vec<_> = self.leaves.iter().map(|it| it.contact.peer).collect();
+        let drawn = (0..MAX_OTHERS).filter_map(|_| cx.random.pick(&leaves).copied());
+        let mut others: Vec<_> = drawn.collect();
+        others.retain(|peer| *peer != to);
         cx.send(
             to,
             Message::Place {
                 number,
                 superpeers,
+                others,
                 is_attached,
             },
         );
@@ -269,9 +291,6 @@ impl Superpeer {
         if self.phase != Phase::Leaf {
             return;
         }
-        if self.superpeers.is_empty() {
-            self.seek(cx);
-        }
         // A way into the circle that takes a whole check leads nowhere.
         self.idle = if self.circle.is_some() {
             self.idle + 1
@@ -281,6 +300,9 @@ impl Superpeer {
         if self.idle > 1 {
             self.close_circle(cx);
             self.idle = 0;
+        }
+        if self.superpeers.is_empty() || self.was_inside {
+            self.seek(cx);
         }
     }
 
@@ -409,8 +431,16 @@ impl Superpeer {
             return;
         };
         let count = self.leaves.own().count();
+        if self.doubts > 0 {
+            self.doubts -= 1;
+            self.look_for_others(cx);
+        }
         let Some(successor) = successor else {
-            return self.end_loneliness(cx);
+            self.look_for_others(cx);
+            if cx.config().redundancy > 1 {
+                self.promote(cx);
+            }
+            return;
         };
         if count > cx.config().most_leaves() {
             self.promote(cx);
@@ -428,11 +458,8 @@ impl Superpeer {
         }
     }
 
-    /// Nobody else is on the circle: a leaf comes to it, or those that this peer knows of.
-    fn end_loneliness(&mut self, cx: &mut Cx<'_>) {
-        if cx.config().redundancy > 1 {
-            self.promote(cx);
-        }
+    /// There may be another circle, and contacts know of it.
+    fn look_for_others(&mut self, cx: &mut Cx<'_>) {
         let known = self.contacts.iter().chain(&self.spares);
         let known: Vec<_> = known.copied().collect();
         if !known.is_empty() {
