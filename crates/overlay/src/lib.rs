@@ -19,7 +19,11 @@ mod lost;
 pub mod pastry;
 pub mod polyring;
 mod requests;
+pub mod star;
 mod successors;
+pub mod superpeer;
+#[cfg(test)]
+mod swarm;
 pub mod tapestry;
 mod topology;
 

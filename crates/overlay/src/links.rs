@@ -37,6 +37,10 @@ impl<R: Copy + PartialEq> Links<R> {
         self.get(peer).is_some_and(|link| link.is_up)
     }
 
+    pub(crate) fn is_held(&self, peer: Peer) -> bool {
+        self.get(peer).is_some_and(|link| link.is_held)
+    }
+
     pub(crate) fn is_wanted(&self, peer: Peer) -> bool {
         self.get(peer).is_some_and(|link| link.role.is_some())
     }

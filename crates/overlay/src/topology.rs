@@ -19,10 +19,14 @@ pub enum Topology {
     Pastry,
     /// A prefix mesh with backups.
     Tapestry,
+    /// A hub and its spokes.
+    Star,
+    /// Leaves on a circle of superpeers.
+    Superpeer,
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &["unstructured", "star", "superpeer"];
+const LATER: &[&str] = &["unstructured"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -44,6 +48,8 @@ impl Topology {
         Self::Kademlia,
         Self::Pastry,
         Self::Tapestry,
+        Self::Star,
+        Self::Superpeer,
     ];
 
     /// The word for it.
@@ -54,6 +60,8 @@ impl Topology {
             Self::Kademlia => "kademlia",
             Self::Pastry => "pastry",
             Self::Tapestry => "tapestry",
+            Self::Star => "star",
+            Self::Superpeer => "superpeer",
         }
     }
 }

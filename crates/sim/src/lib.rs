@@ -29,6 +29,10 @@ pub use terrain::Terrain;
 pub use world::{Twin, TwinPeer};
 
 use ringweave_overlay::{
+    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, star::Star,
+    superpeer::Superpeer, tapestry::Tapestry,
+};
+use ringweave_overlay::{
     chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, tapestry::Tapestry,
 };
 use thiserror::Error;
@@ -76,5 +80,7 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
         Topology::Kademlia => world::run::<Kademlia>(scenario, watch),
         Topology::Pastry => world::run::<Pastry>(scenario, watch),
         Topology::Tapestry => world::run::<Tapestry>(scenario, watch),
+        Topology::Star => world::run::<Star>(scenario, watch),
+        Topology::Superpeer => world::run::<Superpeer>(scenario, watch),
     }
 }

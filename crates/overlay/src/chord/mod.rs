@@ -346,6 +346,11 @@ impl Chord {
         (self.predecessor, self.successors.iter())
     }
 
+    /// Whether this peer asked its host to hold the connection.
+    pub(crate) fn holds(&self, peer: Peer) -> bool {
+        self.links.is_held(peer)
+    }
+
     /// Notes whom the table names; gives those whose links are meant.
     fn wanted(&mut self, is_meant: impl Fn(&crate::links::Link<Role>) -> bool) -> Vec<Peer> {
         let table: Vec<_> = self.table().map(|(it, role)| (it.peer, role)).collect();

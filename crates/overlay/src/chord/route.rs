@@ -12,7 +12,7 @@ impl Chord {
     }
 
     /// Whether the point is this peer's own, as far as it knows: between its predecessor and itself.
-    pub(super) fn owns(&self, point: Point) -> bool {
+    pub(crate) fn owns(&self, point: Point) -> bool {
         let before = self.predecessor.map(|it| it.point);
         // Until a predecessor says hello, it is the last peer that this one knows before itself.
         let before = before.or_else(|| {

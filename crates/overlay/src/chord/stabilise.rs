@@ -230,7 +230,7 @@ impl Chord {
     }
 
     /// The successors that answer.
-    fn proven(&self) -> impl Iterator<Item = Peer> {
+    pub(crate) fn proven(&self) -> impl Iterator<Item = Peer> {
         let linked = self
             .successors
             .iter()

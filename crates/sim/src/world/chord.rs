@@ -43,13 +43,9 @@ impl Lab for Chord {
         for (place, contact) in circle.iter().enumerate() {
             places[contact.peer.0 as usize] = place;
         }
-        let built = |peer: u32| {
+        let chord = |peer: u32| {
             let place = places[peer as usize];
             let me = circle.at(place);
-            let is_alone = circle.len() < 2;
-            let predecessor = (!is_alone).then(|| circle.at(place + circle.len() - 1));
-            let successors = circle.after(place, usize::from(config.successors));
-            let fingers = fingers(&circle, me, config.fingers, &mut random);
             let desk = Desk {
                 keys,
                 me: peer,
@@ -61,9 +57,9 @@ impl Lab for Chord {
                 profile: &profile,
                 host: &desk,
             };
-            Self::built(&view, predecessor, successors, fingers)
+            built(&view, &circle, place, &mut random)
         };
-        (0..peers).map(built).collect()
+        (0..peers).map(chord).collect()
     }
 
     fn bound(_: &Config, _: &Guid, _: &Guid) -> usize {
@@ -108,6 +104,21 @@ impl Lab for Chord {
     fn is_news(message: &Message) -> bool {
         matches!(message, Message::Tell { .. } | Message::Notify)
     }
+}
+
+/// The machine of the peer at a place of the circle, its table true.
+pub(super) fn built(
+    view: &View<'_, Chord>,
+    circle: &Circle,
+    place: usize,
+    random: &mut Random,
+) -> Chord {
+    let config = view.config;
+    let is_alone = circle.len() < 2;
+    let predecessor = (!is_alone).then(|| circle.at(place + circle.len() - 1));
+    let successors = circle.after(place, usize::from(config.successors));
+    let fingers = fingers(circle, circle.at(place), config.fingers, random);
+    Chord::built(view, predecessor, successors, fingers)
 }
 
 /// The fingers of the intervals that hold a peer.
