@@ -25,6 +25,14 @@ pub use words::WordError;
 /// One run, completely: the same scenario gives the same digest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
+    /// How peers arrange themselves.
+    pub topology: Topology,
+    /// Peers at T = 0, 1 to 4,000,000.
+    pub peers: u32,
+    /// Everything that is drawn follows from it.
+    pub seed: u64,
+    /// Threads that run it; nothing: one for each core.
+    pub threads: Option<u16>,
     /// How the network comes to be.
     pub bootstrap: Bootstrap,
     /// Networks of one key that are founded apart, 1 to 16, until the fault `meet`.
