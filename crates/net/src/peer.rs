@@ -9,7 +9,7 @@ use std::{
 use iroh::SecretKey;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_node::Node;
-use ringweave_overlay::{Overlay, Profile, Topology, chord, polyring};
+use ringweave_overlay::{Overlay, Profile, Topology, chord, polyring, unstructured};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::timeout,
@@ -50,6 +50,9 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
     match topology {
         Topology::Polyring => run::<polyring::Polyring>(settings, ground, polyring_config).await,
         Topology::Chord => run::<chord::Chord>(settings, ground, by_default).await,
+        Topology::Unstructured => {
+            run::<unstructured::Unstructured>(settings, ground, by_default).await
+        }
     }
 }
 

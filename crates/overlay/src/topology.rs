@@ -13,6 +13,8 @@ pub enum Topology {
     Polyring,
     /// A circle with fingers.
     Chord,
+    /// Random neighbours, searched by walks.
+    Unstructured,
 }
 
 /// Topologies that are to come.
@@ -20,7 +22,6 @@ const LATER: &[&str] = &[
     "kademlia",
     "pastry",
     "tapestry",
-    "unstructured",
     "star",
     "superpeer",
 ];
@@ -39,13 +40,14 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord];
+    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Unstructured];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
+            Self::Unstructured => "unstructured",
         }
     }
 }
@@ -87,7 +89,7 @@ mod tests {
     #[test]
     fn a_wrong_word_is_answered_with_the_choices() {
         let error = "pyramid".parse::<Topology>().unwrap_err().to_string();
-        assert!(error.contains("choose one of polyring, chord"), "{error}");
+        assert!(error.contains("choose one of polyring, chord, unstructured"), "{error}");
         for word in LATER {
             let error = word.parse::<Topology>().unwrap_err().to_string();
             assert!(error.contains("not in this version"), "{error}");

@@ -28,7 +28,7 @@ pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
 pub use world::{Twin, TwinPeer};
 
-use ringweave_overlay::{chord::Chord, polyring::Polyring};
+use ringweave_overlay::{chord::Chord, polyring::Polyring, unstructured::Unstructured};
 use thiserror::Error;
 
 /// Why a world could not be made or run.
@@ -71,5 +71,6 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
     match scenario.topology {
         Topology::Polyring => world::run::<Polyring>(scenario, watch),
         Topology::Chord => world::run::<Chord>(scenario, watch),
+        Topology::Unstructured => world::run::<Unstructured>(scenario, watch),
     }
 }

@@ -160,7 +160,7 @@ const FLAGS: &[Flag] = &[
         "topology",
         "TOPOLOGY",
         WORLD,
-        "How peers arrange themselves: polyring, chord",
+        "How peers arrange themselves: polyring, chord, unstructured",
     ),
     ("peers", "N", WORLD, "Peers at T = 0, up to 4000000"),
     (

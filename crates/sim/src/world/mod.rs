@@ -32,6 +32,7 @@ mod standing;
 mod story;
 mod tally;
 mod twin;
+mod unstructured;
 mod weather;
 
 use std::{ops::Range, sync::Arc, thread};

@@ -111,7 +111,7 @@ impl Recovery {
 
     /// Whether 300 routes between any peers all deliver, however long they are.
     pub(crate) fn try_routes<O: Lab>(&mut self, world: &World<O>) {
-        if self.routes.is_some() {
+        if self.routes.is_some() || !O::IS_STRUCTURED {
             return;
         }
         let crowd = world.crowd();
@@ -224,6 +224,10 @@ fn stays<O: Lab>(world: &World<O>) -> impl Iterator<Item = Stay> {
 }
 
 fn fate(was: &[Place], now: &[Place]) -> Fate {
+    if was.is_empty() {
+        // Addresses without positions stay for good.
+        return Fate::Same;
+    }
     let Some(position) = now.last() else {
         return Fate::Moved;
     };
