@@ -23,6 +23,9 @@ const QUICK: Duration = Duration::from_millis(500);
 /// How often vacancies are looked at that nobody fills: in a network of full views some stay.
 const SLOW: Duration = Duration::from_secs(30);
 
+/// How soon a newcomer shuffles: its passive view is full after five of them, half a minute later.
+const FIRST_SHUFFLE: Duration = Duration::from_secs(1);
+
 /// Peers asked to be neighbours in one round. After a great loss most of those known are dead, which
 /// shows only by their dials' deadline: with eight at once, one lives where one in eight does.
 const TRIES: usize = 8;
@@ -53,6 +56,8 @@ pub(super) struct Asked {
 pub(super) struct Pace {
     round: u32,
     wait: Duration,
+    /// The time to the next shuffle: twice the last, up to the configured one.
+    shuffle: Duration,
     /// Peers asked in this round.
     tries: u8,
 }
@@ -62,6 +67,7 @@ impl Unstructured {
         if self.phase == Phase::Placed {
             if contacts.is_empty() {
                 self.pace.wait = SLOW;
+                self.pace.shuffle = Duration::from_millis(u64::from(cx.config().shuffle_ms));
                 return self.arm(cx);
             }
             for contact in contacts.into_iter().take(MAX_CONTACTS) {
@@ -100,13 +106,12 @@ impl Unstructured {
     fn settle(&mut self, cx: &mut Cx<'_>) {
         self.phase = Phase::Placed;
         cx.tell(Event::Placed(self.guid.clone()));
-        self.pace.wait = QUICK;
+        (self.pace.wait, self.pace.shuffle) = (QUICK, FIRST_SHUFFLE);
         self.arm(cx);
     }
 
     fn arm(&mut self, cx: &mut Cx<'_>) {
-        let shuffle = Duration::from_millis(u64::from(cx.config().shuffle_ms));
-        let span = cx.random.between(Duration::ZERO, shuffle);
+        let span = cx.random.between(Duration::ZERO, self.pace.shuffle);
         cx.after(span, Timer::Shuffle);
         self.fill_later(cx);
     }
@@ -335,8 +340,9 @@ impl Unstructured {
     }
 
     pub(super) fn on_shuffle_timer(&mut self, cx: &mut Cx<'_>) {
-        let shuffle = Duration::from_millis(u64::from(cx.config().shuffle_ms));
-        cx.after(shuffle, Timer::Shuffle);
+        let longest = Duration::from_millis(u64::from(cx.config().shuffle_ms));
+        self.pace.shuffle = (self.pace.shuffle * 2).min(longest);
+        cx.after(self.pace.shuffle, Timer::Shuffle);
         let me = cx.me();
         let Some(next) = self.active.any_but(me, cx.random) else {
             return;

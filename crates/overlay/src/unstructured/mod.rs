@@ -262,7 +262,6 @@ pub struct Searched {
 /// One peer's views and the protocol that keeps them.
 #[derive(Clone, Debug)]
 pub struct Unstructured {
-    me: Contact,
     guid: Guid,
     phase: Phase,
     /// Those to join through, first and whenever nobody else is left.
@@ -292,10 +291,8 @@ impl Overlay for Unstructured {
     const IS_STRUCTURED: bool = false;
 
     fn new(view: &View<'_, Self>) -> Self {
-        let me = Contact::of(view.host, view.me);
         Self {
-            me,
-            guid: me.point.into(),
+            guid: Contact::of(view.host, view.me).point.into(),
             phase: Phase::Out,
             contacts: Vec::new(),
             attempt: 0,
