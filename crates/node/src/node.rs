@@ -271,9 +271,7 @@ impl<O: Overlay> Node<O> {
         wish: Wish,
         out: &mut Vec<Output<O>>,
     ) {
-        self.upkeep(now, random, host, out, |overlay, cx| {
-            overlay.wish(cx, wish)
-        });
+        self.upkeep(now, random, host, out, |overlay, cx| overlay.wish(cx, wish));
     }
 
     /// Lets the overlay tend its table, and passes on what comes of it.

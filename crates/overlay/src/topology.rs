@@ -18,13 +18,7 @@ pub enum Topology {
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &[
-    "kademlia",
-    "pastry",
-    "tapestry",
-    "star",
-    "superpeer",
-];
+const LATER: &[&str] = &["kademlia", "pastry", "tapestry", "star", "superpeer"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -89,7 +83,10 @@ mod tests {
     #[test]
     fn a_wrong_word_is_answered_with_the_choices() {
         let error = "pyramid".parse::<Topology>().unwrap_err().to_string();
-        assert!(error.contains("choose one of polyring, chord, unstructured"), "{error}");
+        assert!(
+            error.contains("choose one of polyring, chord, unstructured"),
+            "{error}"
+        );
         for word in LATER {
             let error = word.parse::<Topology>().unwrap_err().to_string();
             assert!(error.contains("not in this version"), "{error}");

@@ -164,7 +164,10 @@ mod tests {
             let peer = view.any_but(Peer(2), &mut random).unwrap();
             drawn[peer.0 as usize] += 1;
         }
-        assert!(drawn[2] == 0 && [0, 1, 3].iter().all(|at| drawn[*at] > 50), "{drawn:?}");
+        assert!(
+            drawn[2] == 0 && [0, 1, 3].iter().all(|at| drawn[*at] > 50),
+            "{drawn:?}"
+        );
         assert_eq!(view.draw(9, &mut random, |_| true).len(), 4);
     }
 }

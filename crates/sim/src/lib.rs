@@ -26,7 +26,7 @@ pub use scenario::{
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
-pub use world::{Twin, TwinPeer};
+pub use world::{Graph, SearchCost, Twin, TwinPeer};
 
 use ringweave_overlay::{chord::Chord, polyring::Polyring, unstructured::Unstructured};
 use thiserror::Error;

@@ -395,7 +395,9 @@ impl Unstructured {
             );
             return;
         }
-        let mut told = self.passive.draw(peers.len() + 1, cx.random, |it| it != origin);
+        let mut told = self
+            .passive
+            .draw(peers.len() + 1, cx.random, |it| it != origin);
         let answer = told.to_vec();
         cx.send(origin, Message::Shuffled { peers: answer });
         self.know(cx, origin, &mut told);

@@ -33,7 +33,7 @@ type Cx<'a> = crate::Cx<'a, Unstructured>;
 /// The shape of an unstructured network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Peers linked to, 2 to 32. From the paper (HyParView, section 5.1): log10 N + 1, 5 for 10,000.
+    /// Peers linked to, 2 to 255. From the paper (HyParView, section 5.1): log10 N + 1, 5 for 10,000.
     pub active: u8,
     /// Peers known beside, 1 to 64. From the paper (HyParView, section 5.1): 30.
     pub passive: u8,
@@ -296,7 +296,7 @@ impl Overlay for Unstructured {
             phase: Phase::Out,
             contacts: Vec::new(),
             attempt: 0,
-            active: PartialView::new(usize::from(view.config.active.clamp(2, 32))),
+            active: PartialView::new(usize::from(view.config.active.max(2))),
             passive: PartialView::new(usize::from(view.config.passive.clamp(1, 64))),
             lazy: Vec::new(),
             links: Links::default(),
@@ -376,7 +376,13 @@ impl Overlay for Unstructured {
         *span == Push::Lazy
     }
 
-    fn closest(&self, view: &View<'_, Self>, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
+    fn closest(
+        &self,
+        view: &View<'_, Self>,
+        target: &Target<Guid>,
+        n: usize,
+        found: &mut Vec<Peer>,
+    ) {
         let before = found.len();
         if let Hop::To(peer) = self.next_hop(view, target, 0) {
             found.push(peer);
@@ -528,7 +534,16 @@ impl Unstructured {
                 origin,
                 number,
                 way,
-            } => self.on_query(cx, from, search::Query { wanted, origin, number }, way),
+            } => self.on_query(
+                cx,
+                from,
+                search::Query {
+                    wanted,
+                    origin,
+                    number,
+                },
+                way,
+            ),
             Message::Check { number } => self.on_check(cx, from, number),
             Message::Go { number } => self.on_go(cx, from, number),
             Message::Hit { number } => self.on_hit(cx, from, number),

@@ -190,7 +190,10 @@ impl Room {
             assert!(peer.lazy.iter().all(|it| active.contains(it)));
             for other in active {
                 let back = self.peers[other.0 as usize].as_ref();
-                assert!(back.is_some_and(|it| it.active.has(Peer(me))), "{me} {other:?}");
+                assert!(
+                    back.is_some_and(|it| it.active.has(Peer(me))),
+                    "{me} {other:?}"
+                );
             }
         }
         let (first, _) = self.living().next().unwrap();
@@ -224,7 +227,10 @@ fn a_grown_network_is_symmetric_bounded_and_connected() {
         room.check();
         let links: usize = room.living().map(|(_, it)| it.active.iter().count()).sum();
         let most = 5.min(peers as usize - 1) * peers as usize;
-        assert!(links * 10 >= most * 8, "{peers} peers with {links} of {most} links");
+        assert!(
+            links * 10 >= most * 8,
+            "{peers} peers with {links} of {most} links"
+        );
     }
 }
 
@@ -260,7 +266,10 @@ fn walks_and_floods_find_whoever_is_there_and_end_where_nobody_is() {
         for whom in 1..20 {
             assert!(room.seek(0, whom), "{search:?} for {whom}");
             let address = room.with(0, |view| {
-                room.peers[0].as_ref().unwrap().locate(&view, &Desk.id(Peer(whom)))
+                room.peers[0]
+                    .as_ref()
+                    .unwrap()
+                    .locate(&view, &Desk.id(Peer(whom)))
             });
             assert_eq!(address, Some(Contact::of(&Desk, Peer(whom)).point.into()));
         }
@@ -277,7 +286,9 @@ fn a_pruned_link_is_announced_over_until_it_is_grafted() {
     let mut room = Room::grown(2, Config::default());
     let pushes = |room: &Room| {
         let peers = room.living();
-        peers.map(|(me, it)| it.push(Peer(1 - me))).collect::<Vec<_>>()
+        peers
+            .map(|(me, it)| it.push(Peer(1 - me)))
+            .collect::<Vec<_>>()
     };
     assert_eq!(pushes(&room), [Push::Eager, Push::Eager]);
     room.act(0, |peer, cx| peer.wish(cx, Wish::Prune(Peer(1))));

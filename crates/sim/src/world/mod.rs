@@ -27,6 +27,7 @@ mod mishap;
 mod play;
 mod polyring;
 mod recovery;
+mod search;
 mod shard;
 mod standing;
 mod story;
@@ -44,6 +45,7 @@ use ringweave_node::{
     wire::{Book, Contact, Encoder},
 };
 
+pub use self::search::{Graph, SearchCost};
 pub(crate) use self::story::run;
 pub use self::twin::{Twin, TwinPeer};
 use self::{

@@ -82,7 +82,11 @@ impl Lab for Unstructured {
         let placed = |(_, peer): &&(u32, &Self)| peer.address().is_some();
         let count = peers.iter().filter(placed).count();
         let mut reached = vec![false; peers.len()];
-        let mut open: Vec<usize> = peers.iter().position(|it| placed(&it)).into_iter().collect();
+        let mut open: Vec<usize> = peers
+            .iter()
+            .position(|it| placed(&it))
+            .into_iter()
+            .collect();
         let mut connected = 0;
         while let Some(at) = open.pop() {
             if std::mem::replace(&mut reached[at], true) {
@@ -129,7 +133,9 @@ fn regular(peers: u32, degree: usize, random: &mut Random) -> Vec<Vec<u32>> {
     }
     if degree % 2 == 1 {
         random.shuffle(&mut order, peers as usize);
-        order.chunks_exact(2).for_each(|pair| link(pair[0], pair[1]));
+        order
+            .chunks_exact(2)
+            .for_each(|pair| link(pair[0], pair[1]));
     }
     graph
 }
@@ -142,10 +148,14 @@ mod tests {
     fn a_built_graph_is_symmetric_and_of_even_degree() {
         for peers in [1, 2, 6, 7, 100, 1_001] {
             let graph = regular(peers, 5, &mut Random::new(7));
-            let full = graph.iter().filter(|it| it.len() == 5.min(peers as usize - 1));
+            let full = graph
+                .iter()
+                .filter(|it| it.len() == 5.min(peers as usize - 1));
             assert!(full.count() * 10 >= graph.len() * 8, "{peers} peers");
             for (a, others) in (0..).zip(&graph) {
-                assert!(others.len() <= 5 && others.iter().all(|b| graph[*b as usize].contains(&a)));
+                assert!(
+                    others.len() <= 5 && others.iter().all(|b| graph[*b as usize].contains(&a))
+                );
             }
         }
     }
