@@ -204,7 +204,7 @@ impl Unstructured {
             return;
         }
         let every = u16::from(cx.config().check_every.max(1));
-        if steps % every != 0 {
+        if !steps.is_multiple_of(every) {
             return self.walk(cx, query, steps, from);
         }
         let since = cx.now;

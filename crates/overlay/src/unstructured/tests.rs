@@ -277,7 +277,7 @@ fn walks_and_floods_find_whoever_is_there_and_end_where_nobody_is() {
         room.run(Duration::from_secs(30));
         assert!(!room.seek(0, 33), "{search:?} for nobody");
         let count = room.peers[0].as_ref().unwrap().searched();
-        assert!(count.begun >= count.found + 1 && count.sent >= count.begun);
+        assert!(count.begun > count.found && count.sent >= count.begun);
     }
 }
 
