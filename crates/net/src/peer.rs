@@ -11,6 +11,7 @@ use ringweave_ids::{Guid, PeerId};
 use ringweave_node::Node;
 use ringweave_overlay::{
     Overlay, Profile, Topology, chord, kademlia, pastry, polyring, star, superpeer, tapestry,
+    unstructured,
 };
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -55,6 +56,9 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
         Topology::Kademlia => run::<kademlia::Kademlia>(settings, ground, by_default).await,
         Topology::Pastry => run::<pastry::Pastry>(settings, ground, by_default).await,
         Topology::Tapestry => run::<tapestry::Tapestry>(settings, ground, by_default).await,
+        Topology::Unstructured => {
+            run::<unstructured::Unstructured>(settings, ground, by_default).await
+        }
         Topology::Star => run::<star::Star>(settings, ground, by_default).await,
         Topology::Superpeer => run::<superpeer::Superpeer>(settings, ground, by_default).await,
     }

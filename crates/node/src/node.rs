@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use ringweave_ids::{Peer, Random, Time};
 use ringweave_overlay::{
     Cx, Event as Upkeep, Host, Input as OverlayInput, Neighbour, Output as OverlayOutput, Overlay,
-    Profile, View,
+    Profile, View, Wish,
 };
 
 use crate::{
@@ -257,6 +257,21 @@ impl<O: Overlay> Node<O> {
         };
         work(&mut self.router, &mut ground);
         self.router.settle(&mut ground);
+        for wish in self.router.take_wishes() {
+            self.grant(now, random, host, wish, out);
+        }
+    }
+
+    /// Hands a wish of the router to the overlay.
+    fn grant(
+        &mut self,
+        now: Time,
+        random: &mut Random,
+        host: &dyn Host,
+        wish: Wish,
+        out: &mut Vec<Output<O>>,
+    ) {
+        self.upkeep(now, random, host, out, |overlay, cx| overlay.wish(cx, wish));
     }
 
     /// Lets the overlay tend its table, and passes on what comes of it.
@@ -268,6 +283,20 @@ impl<O: Overlay> Node<O> {
         input: OverlayInput<O>,
         out: &mut Vec<Output<O>>,
     ) {
+        self.upkeep(now, random, host, out, |overlay, cx| {
+            overlay.handle(cx, input)
+        });
+    }
+
+    /// Lets the overlay work, and passes on what comes of it.
+    fn upkeep(
+        &mut self,
+        now: Time,
+        random: &mut Random,
+        host: &dyn Host,
+        out: &mut Vec<Output<O>>,
+        work: impl FnOnce(&mut O, &mut Cx<'_, O>),
+    ) {
         // Not kept: most inputs have no outputs, and a kept buffer would be a peer's largest part.
         let mut upkeep: Vec<OverlayOutput<O>> = Vec::new();
         let view = View {
@@ -276,15 +305,13 @@ impl<O: Overlay> Node<O> {
             profile: &self.settings.profile,
             host,
         };
-        self.overlay.handle(
-            &mut Cx {
-                view,
-                now,
-                random,
-                out: &mut upkeep,
-            },
-            input,
-        );
+        let mut cx = Cx {
+            view,
+            now,
+            random,
+            out: &mut upkeep,
+        };
+        work(&mut self.overlay, &mut cx);
         for output in upkeep {
             match output {
                 OverlayOutput::Send(peer, message) => {
@@ -299,23 +326,24 @@ impl<O: Overlay> Node<O> {
                     self.with(now, random, host, out, |router, ground| {
                         router.on_upkeep(ground, &event);
                     });
-                    out.push(Output::Event(told(event)));
+                    out.extend(told(event).map(Output::Event));
                 }
             }
         }
     }
 }
 
-/// An overlay's event as the host hears it.
-fn told<A>(event: Upkeep<A>) -> Event<A> {
-    match event {
+/// An overlay's event as the host hears it; nothing where it is for the router alone.
+fn told<A>(event: Upkeep<A>) -> Option<Event<A>> {
+    Some(match event {
         Upkeep::Placed(address) => Event::Placed(address),
         Upkeep::Displaced => Event::Displaced,
         Upkeep::Changed => Event::Changed,
         Upkeep::Refused(why) => Event::Refused(why),
         Upkeep::Left => Event::Left,
         Upkeep::Fault(kind) => Event::Fault(kind),
-    }
+        Upkeep::Sought { .. } => return None,
+    })
 }
 
 impl<O: Overlay> Clone for Timer<O> {

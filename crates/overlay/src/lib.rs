@@ -26,6 +26,8 @@ pub mod superpeer;
 mod swarm;
 pub mod tapestry;
 mod topology;
+pub mod unstructured;
+mod views;
 
 use std::{
     fmt::{Debug, Display},
@@ -52,6 +54,11 @@ pub trait Overlay: Sized + Send + 'static {
     /// What a broadcast still has to cover.
     type Span: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
 
+    /// Whether there is a way to every address: peers are found where they sit, keys have owners, a
+    /// broadcast can be confined to a branch, and takes each peer one copy. Where not, the router
+    /// speaks its [`Wish`]es, and has no directory.
+    const IS_STRUCTURED: bool = true;
+
     /// A peer that has not joined.
     fn new(view: &View<'_, Self>) -> Self;
 
@@ -59,6 +66,9 @@ pub trait Overlay: Sized + Send + 'static {
     ///
     /// Total: nonsense from the network is a counted fault ([`Cx::fault`]), never a panic.
     fn handle(&mut self, cx: &mut Cx<'_, Self>, input: Input<Self>);
+
+    /// Takes a wish of the router; asked only of a topology without structure.
+    fn wish(&mut self, _: &mut Cx<'_, Self>, _: Wish) {}
 
     /// Where this peer sits, once it has joined.
     fn address(&self) -> Option<&Self::Address>;
@@ -79,6 +89,11 @@ pub trait Overlay: Sized + Send + 'static {
     /// The copies to send on for a broadcast that arrived here with `span`; a broadcast that starts
     /// here has its whole [`span`](Self::span). The order is the order to send in.
     fn fan_out(&self, span: &Self::Span, flow: u64, copies: &mut Vec<(Peer, Self::Span)>);
+
+    /// Whether a copy with this span is only announced: whoever gets it by nobody else asks for it.
+    fn announces(&self, _: &Self::Span) -> bool {
+        false
+    }
 
     /// The up to `n` linked peers closest to `target`, closest first, this peer not among them.
     fn closest(
@@ -123,6 +138,17 @@ pub enum Input<O: Overlay> {
     Leave,
 }
 
+/// What a router wants of a topology without structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To reach this peer; [`Event::Sought`] always answers.
+    Seek(PeerId),
+    /// No copies over the link to this neighbour: it brought one that another had brought before.
+    Prune(Peer),
+    /// Copies over the link to this neighbour: one of the two lacked one that the other had.
+    Graft(Peer),
+}
+
 /// One output of an overlay, for the host to carry out in order.
 #[derive(Clone, Debug)]
 pub enum Output<O: Overlay> {
@@ -153,6 +179,13 @@ pub enum Event<A> {
     Left,
     /// The network sent nonsense of this kind.
     Fault(&'static str),
+    /// The search for a peer ended.
+    Sought {
+        /// Whom.
+        id: PeerId,
+        /// Where it was found, linked now; nothing if it was not found in time.
+        address: Option<A>,
+    },
 }
 
 /// Why a connection is down.

@@ -75,22 +75,9 @@ impl Successors {
         self.list.len() < before
     }
 
-    /// Forgets all that lie beyond a point.
-    pub(crate) fn truncate_beyond(&mut self, point: Point) {
-        let upto = self.distance(point);
-        let within = |it: &Contact| self.distance(it.point) <= upto;
-        let within = self.list.partition_point(within);
-        self.list.truncate(within);
-    }
-
     /// All, nearest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = Contact> {
         self.list.iter().copied()
-    }
-
-    /// Whether there is room for more.
-    pub(crate) const fn has_room(&self) -> bool {
-        self.list.len() < self.room
     }
 }
 
@@ -121,17 +108,6 @@ mod tests {
             }
             assert_eq!(listed(&list), expected);
             assert!(list.remove(Peer(10)) && !list.remove(Peer(10)));
-            assert!(list.has_room());
         }
-    }
-
-    #[test]
-    fn what_lies_beyond_is_forgotten() {
-        let mut list = Successors::new(Point::new(50), Side::Clockwise, 8);
-        for value in [60, 70, 10] {
-            list.insert(contact(value));
-        }
-        list.truncate_beyond(Point::new(70));
-        assert_eq!(listed(&list), [60, 70]);
     }
 }

@@ -19,25 +19,19 @@ pub enum Topology {
     Pastry,
     /// A prefix mesh with backups.
     Tapestry,
+    /// Partial views, and broadcasts along a tree in them.
+    Unstructured,
     /// A hub and its spokes.
     Star,
     /// Leaves on a circle of superpeers.
     Superpeer,
 }
 
-/// Topologies that are to come.
-const LATER: &[&str] = &["unstructured"];
-
-/// A word that is no topology, or none of this version.
+/// A word that is no topology.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum TopologyError {
-    /// It is none.
-    #[error("{0:?} is no topology: choose one of {choices}", choices = choices())]
-    Unknown(String),
-    /// It is to come.
-    #[error("{0} is not in this version: choose one of {choices}", choices = choices())]
-    Later(String),
+#[error("{given:?} is no topology: choose one of {choices}", choices = choices())]
+pub struct TopologyError {
+    given: String,
 }
 
 impl Topology {
@@ -48,6 +42,7 @@ impl Topology {
         Self::Kademlia,
         Self::Pastry,
         Self::Tapestry,
+        Self::Unstructured,
         Self::Star,
         Self::Superpeer,
     ];
@@ -60,6 +55,7 @@ impl Topology {
             Self::Kademlia => "kademlia",
             Self::Pastry => "pastry",
             Self::Tapestry => "tapestry",
+            Self::Unstructured => "unstructured",
             Self::Star => "star",
             Self::Superpeer => "superpeer",
         }
@@ -76,10 +72,9 @@ impl FromStr for Topology {
 
     fn from_str(text: &str) -> Result<Self, TopologyError> {
         let known = Self::ALL.iter().find(|it| it.name() == text);
-        known.copied().ok_or_else(|| match LATER.contains(&text) {
-            true => TopologyError::Later(text.into()),
-            false => TopologyError::Unknown(text.into()),
-        })
+        known
+            .copied()
+            .ok_or_else(|| TopologyError { given: text.into() })
     }
 }
 
@@ -103,10 +98,9 @@ mod tests {
     #[test]
     fn a_wrong_word_is_answered_with_the_choices() {
         let error = "pyramid".parse::<Topology>().unwrap_err().to_string();
-        assert!(error.contains("choose one of polyring, chord"), "{error}");
-        for word in LATER {
-            let error = word.parse::<Topology>().unwrap_err().to_string();
-            assert!(error.contains("not in this version"), "{error}");
-        }
+        assert!(
+            error.contains("choose one of polyring, chord, unstructured"),
+            "{error}"
+        );
     }
 }

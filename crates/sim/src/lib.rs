@@ -26,12 +26,8 @@ pub use scenario::{
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
-pub use world::{Twin, TwinPeer};
+pub use world::{Graph, SearchCost, Twin, TwinPeer};
 
-use ringweave_overlay::{
-    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, star::Star,
-    superpeer::Superpeer, tapestry::Tapestry,
-};
 use ringweave_overlay::{
     chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, tapestry::Tapestry,
 };
@@ -80,6 +76,7 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
         Topology::Kademlia => world::run::<Kademlia>(scenario, watch),
         Topology::Pastry => world::run::<Pastry>(scenario, watch),
         Topology::Tapestry => world::run::<Tapestry>(scenario, watch),
+        Topology::Unstructured => world::run::<Unstructured>(scenario, watch),
         Topology::Star => world::run::<Star>(scenario, watch),
         Topology::Superpeer => world::run::<Superpeer>(scenario, watch),
     }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use ringweave_sim::{Bootstrap, Canary, Latency, Outcome, Report, Scenario, Share, run};
+use ringweave_sim::{Bootstrap, Canary, Latency, Outcome, Report, Scenario, Share, Topology, run};
 
 /// A world to be tried in seconds: rings of eight, one thread, ten seconds after the bootstrap.
 fn world(peers: u32, bootstrap: Bootstrap) -> Scenario {
@@ -259,5 +259,52 @@ fn an_application_that_is_handed_a_broadcast_twice_is_noticed_under_churn() {
         Canary::DoubledDelivery,
         &scenario,
         "handed a broadcast which it had",
+    );
+}
+
+#[test]
+fn an_unstructured_network_finds_everyone_without_addresses() {
+    for bootstrap in [Bootstrap::Built, Bootstrap::Grown] {
+        let report = sound(&Scenario {
+            topology: Topology::Unstructured,
+            lookups: 100,
+            broadcasts: 2,
+            ..world(120, bootstrap)
+        })
+        .report;
+        assert_eq!((report.sent, report.delivered), (Some(100), Some(100)));
+        assert_eq!(report.hops.unwrap().max, 1.0);
+    }
+}
+
+#[test]
+fn the_tree_of_an_unstructured_network_is_found_once() {
+    let spread = |broadcasts| {
+        let scenario = Scenario {
+            topology: Topology::Unstructured,
+            broadcasts,
+            ..built(400)
+        };
+        sound(&scenario).report.broadcast.unwrap()
+    };
+    let (two, many) = (spread(2), spread(22));
+    assert_eq!((two.reached, many.reached), (800, 8_800));
+    let each = (many.transmissions - two.transmissions) as f64 / (20.0 * 399.0);
+    assert!((1.0..1.02).contains(&each), "{each}: {two:?} {many:?}");
+}
+
+#[test]
+fn an_unstructured_network_heals_when_most_of_it_is_gone() {
+    let report = sound(&Scenario {
+        topology: Topology::Unstructured,
+        duration: 40.0,
+        faults: vec!["crash@5:share=0.8".parse().unwrap()],
+        ..grown(150)
+    })
+    .report;
+    assert!(
+        report.heal_s.is_some_and(|heal| heal < 35.0),
+        "{:?}",
+        report.heal_s
     );
 }

@@ -181,6 +181,9 @@ impl<O: Overlay> Router<O> {
 
     /// Puts this peer's own record where it belongs, and plans the next time.
     pub(crate) fn publish(&mut self, ground: &mut Ground<'_, O>) {
+        if !O::IS_STRUCTURED {
+            return;
+        }
         self.put_own(ground, LEASE);
         // Half the lease, give or take a fifth, so that peers which joined together spread out.
         let half = LEASE / 2;
@@ -191,6 +194,9 @@ impl<O: Overlay> Router<O> {
 
     /// Says that this peer is leaving.
     pub(crate) fn withdraw(&mut self, ground: &mut Ground<'_, O>) {
+        if !O::IS_STRUCTURED {
+            return;
+        }
         self.put_own(ground, Duration::ZERO);
         self.directory.renew = None;
     }

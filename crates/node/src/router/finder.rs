@@ -2,12 +2,13 @@
 //!
 //! A search asks the first owner of the key, then the second, and says "nobody" only after both, in
 //! more than one round: a record is in the making while a ring heals. Found addresses are kept until
-//! somebody says that they are wrong; absence is believed for a few seconds only.
+//! somebody says that they are wrong; absence is believed for a few seconds only. Where the topology
+//! has no structure, the overlay searches for the peer itself, and nothing is believed but its links.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use ringweave_ids::{PeerId, Time, wire};
-use ringweave_overlay::{Overlay, Target};
+use ringweave_overlay::{Overlay, Target, Wish};
 
 use super::{
     Ground, Router,
@@ -135,7 +136,10 @@ impl<O: Overlay> Router<O> {
         {
             return Found::At(address);
         }
-        if let Some((address, _)) = self.finder.known.get(id) {
+        // Where nothing leads to an address, knowing it is of no use.
+        if let Some((address, _)) = self.finder.known.get(id)
+            && O::IS_STRUCTURED
+        {
             return Found::At(address.clone());
         }
         match self.finder.absent.peek(id) {
@@ -176,6 +180,14 @@ impl<O: Overlay> Router<O> {
             Query::Prefix(prefix) if prefix.len() < HOME_PREFIX => {
                 let near = self.near(ground, prefix);
                 return ground.tell(Event::Resolved(ticket, Ok(near)));
+            }
+            // Nobody keeps names or prefixes where there are no keys: it is this peer's links that count.
+            Query::Prefix(prefix) if !O::IS_STRUCTURED => {
+                let near = self.near(ground, prefix);
+                return ground.tell(Event::Resolved(ticket, Ok(near)));
+            }
+            Query::Name(_) if !O::IS_STRUCTURED => {
+                return ground.tell(Event::Resolved(ticket, Err(Failure::NotFound)));
             }
             Query::Prefix(_) | Query::Name(_) => {}
         }
@@ -262,6 +274,11 @@ impl<O: Overlay> Router<O> {
             return;
         };
         lookup.due = None;
+        if !O::IS_STRUCTURED
+            && let Query::Peer(id) = lookup.query
+        {
+            return self.wish(Wish::Seek(id));
+        }
         let Some(key) = query_key(&lookup.query) else {
             return;
         };
@@ -284,6 +301,24 @@ impl<O: Overlay> Router<O> {
             payload,
             purpose,
         );
+    }
+
+    /// The overlay's own search for a peer ended.
+    pub(super) fn on_sought(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        id: PeerId,
+        address: Option<O::Address>,
+    ) {
+        let query = Query::Peer(id);
+        let lookups = self.finder.lookups.iter();
+        let mut lookups = lookups.filter(|(_, lookup)| lookup.query == query);
+        let Some(number) = lookups.next().map(|(number, _)| *number) else {
+            return;
+        };
+        let name = self.finder.name(&id);
+        let placed = address.map(|address| Placed { id, address, name });
+        self.end_lookup(ground, number, Ok(placed.into_iter().collect()));
     }
 
     /// An owner answered a search, or could not.

@@ -37,7 +37,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ringweave_ids::{Peer, PeerId, Random, Time, wire};
-use ringweave_overlay::{Event as Upkeep, Overlay, Target, View};
+use ringweave_overlay::{Event as Upkeep, Overlay, Target, View, Wish};
 
 use crate::{
     Cast, Counters, Envelope, Event, Failure, Flow, MAX_PAYLOAD, MessageKind, Output, Placed, Port,
@@ -116,6 +116,8 @@ pub(crate) struct Router<O: Overlay> {
     corrections: VecDeque<Correction<O::Address>>,
     /// What arrived for the router and the services, to be worked on once the input is through.
     local: VecDeque<Local<O>>,
+    /// What the overlay is to hear once the input is through.
+    wishes: Vec<Wish>,
     is_ticking: bool,
 }
 
@@ -155,6 +157,7 @@ impl<O: Overlay> Router<O> {
             answered: [0; ANSWERED],
             corrections: VecDeque::new(),
             local: VecDeque::new(),
+            wishes: Vec::new(),
             is_ticking: false,
         }
     }
@@ -182,6 +185,18 @@ impl<O: Overlay> Router<O> {
     pub(crate) fn uses(&self, used: &mut Vec<Peer>) {
         self.spreads.uses(used);
         self.directory.uses(used);
+    }
+
+    /// Wants something of the overlay, if it has no structure.
+    fn wish(&mut self, wish: Wish) {
+        if !O::IS_STRUCTURED {
+            self.wishes.push(wish);
+        }
+    }
+
+    /// What the overlay has not heard yet.
+    pub(crate) fn take_wishes(&mut self) -> Vec<Wish> {
+        std::mem::take(&mut self.wishes)
     }
 
     /// A neighbour handed an envelope over.
@@ -459,6 +474,7 @@ impl<O: Overlay> Router<O> {
                 self.compare_soon(ground);
             }
             Upkeep::Fault(_) => self.counters.faults += 1,
+            Upkeep::Sought { id, address } => self.on_sought(ground, *id, address.clone()),
             Upkeep::Displaced | Upkeep::Refused(_) | Upkeep::Left => {}
         }
     }

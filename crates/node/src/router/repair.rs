@@ -17,13 +17,14 @@
 use std::{sync::Arc, time::Duration};
 
 use ringweave_ids::{Peer, Time};
-use ringweave_overlay::{Overlay, Target};
+use ringweave_overlay::{Overlay, Reach, Target, Wish};
 
 use super::{
     Ground, Router,
     forward::{HOP_LIMIT, flow_hash},
     receiver::LAST_NUMBER,
     recent::{KEPT_FOR, Offers, Recent},
+    spread::Up,
 };
 use crate::{Cast, Envelope, Frame, Known, Lacking, Lane, MAX_NAMED, Output, Repair, Tick};
 
@@ -169,6 +170,7 @@ impl<O: Overlay> Router<O> {
 
     /// A neighbour lacks these: it gets those that are kept.
     fn on_ask(&mut self, ground: &mut Ground<'_, O>, from: Peer, lacking: &[Lacking]) {
+        self.wish(Wish::Graft(from));
         for of in lacking {
             for number in &of.numbers {
                 let name = (of.origin, of.incarnation, *number);
@@ -222,7 +224,11 @@ impl<O: Overlay> Router<O> {
         let source = sources.iter().find(|(peer, _)| *peer == from).cloned();
         self.take(ground, envelope, source);
         self.recent(ground).keep(envelope, Some(from), at);
-        if !sources.is_empty() && envelope.hops < HOP_LIMIT {
+        if !O::IS_STRUCTURED {
+            // The tree was broken here only: beyond, its links are whole.
+            let span = ground.overlay.span(Reach::All);
+            self.spread(ground, envelope, &span, Up::Neighbour(from), 1);
+        } else if !sources.is_empty() && envelope.hops < HOP_LIMIT {
             self.recent(ground).passing.push((name, sources));
         }
         self.tick(ground);
@@ -281,6 +287,7 @@ impl<O: Overlay> Router<O> {
         for (peer, lacking) in asks {
             let ask = Repair::Ask(lacking);
             self.counters.asked += ask.named() as u64;
+            self.wish(Wish::Graft(peer));
             ground
                 .out
                 .push(Output::Send(peer, Lane::Control, Frame::Repair(ask)));

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ringweave_ids::{Peer, PeerId, Time, wire};
-use ringweave_overlay::{Overlay, Reach, Target};
+use ringweave_overlay::{Overlay, Reach, Target, Wish};
 use smallvec::SmallVec;
 
 use super::{
@@ -69,7 +69,7 @@ struct Branch<O: Overlay> {
 
 /// Who hears the count.
 #[derive(Clone)]
-enum Up<A> {
+pub(super) enum Up<A> {
     /// The application: the broadcast began here.
     Origin(Ticket),
     /// The neighbour that handed it over.
@@ -286,6 +286,9 @@ impl<O: Overlay> Router<O> {
         if !self.is_new(ground, name) {
             self.counters.duplicates += 1;
             self.counters.spread_twice += 1;
+            if let Some(peer) = up.neighbour() {
+                self.wish(Wish::Prune(peer));
+            }
             return self.answer_count(ground, name, &up, 0, Duration::ZERO);
         }
         let count = if flow.origin == self.me {
@@ -325,8 +328,8 @@ impl<O: Overlay> Router<O> {
         self.deliver_in_order(ground, flow.incarnation, flow.first, message, source)
     }
 
-    /// Sends the copies on, and waits for their counts.
-    fn spread(
+    /// Sends the copies on, and waits for their counts; only announces those that are to be announced.
+    pub(super) fn spread(
         &mut self,
         ground: &mut Ground<'_, O>,
         envelope: &Envelope<O>,
@@ -341,7 +344,17 @@ impl<O: Overlay> Router<O> {
             ground.overlay.fan_out(span, flow_hash(flow), &mut copies);
         }
         let mut sent = SmallVec::new();
+        let mut offers = Offers::new();
         for (peer, span) in copies.drain(..) {
+            if up.neighbour() == Some(peer) {
+                continue;
+            }
+            if ground.overlay.announces(&span) {
+                if let Some(kept) = self.spreads.recent.as_ref().and_then(|it| it.find(&name)) {
+                    offers.add(peer, span, kept, ground.now);
+                }
+                continue;
+            }
             let copy = Envelope {
                 flow: Arc::clone(flow),
                 sequence: envelope.sequence,
@@ -355,6 +368,7 @@ impl<O: Overlay> Router<O> {
             sent.push((peer, false));
         }
         self.spreads.copies = copies;
+        self.offer(ground, offers);
         if sent.is_empty() {
             return self.answer_count(ground, name, &up, count, Duration::ZERO);
         }

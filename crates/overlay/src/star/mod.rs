@@ -23,8 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{roster::Roster, upkeep::Search};
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View, contact::point_of,
-    links::Links, lost::Lost,
+    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View, links::Links, lost::Lost,
 };
 
 type Cx<'a> = crate::Cx<'a, Star>;

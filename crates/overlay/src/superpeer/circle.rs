@@ -56,7 +56,7 @@ impl Superpeer {
                 cx.tell(Event::Changed);
             }
             Event::Fault(kind) => cx.fault(kind),
-            Event::Displaced | Event::Refused(_) | Event::Left => {}
+            Event::Displaced | Event::Refused(_) | Event::Left | Event::Sought { .. } => {}
         }
     }
 

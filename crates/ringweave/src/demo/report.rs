@@ -112,8 +112,15 @@ impl Report {
     fn bound(&self) -> usize {
         match self.topology {
             Topology::Polyring => 2 * self.depth.max(1) - 1 + usize::from(self.cluster > 1),
-            // Half the distance, at least, with each.
-            Topology::Chord => self.peers.next_power_of_two().ilog2() as usize,
+            // Found, and then connected to directly.
+            Topology::Unstructured => 1,
+            Topology::Star => 2,
+            // At least half the distance with each hop, and a digit the more where there are digits.
+            Topology::Chord | Topology::Kademlia | Topology::Pastry | Topology::Tapestry => {
+                self.peers.next_power_of_two().ilog2() as usize
+            }
+            // From a leaf and to a leaf besides.
+            Topology::Superpeer => self.peers.next_power_of_two().ilog2() as usize + 2,
         }
     }
 

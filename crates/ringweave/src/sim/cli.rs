@@ -161,7 +161,7 @@ const FLAGS: &[Flag] = &[
         "topology",
         "TOPOLOGY",
         WORLD,
-        "How peers arrange themselves: polyring, chord, kademlia, pastry, tapestry, star, superpeer",
+        "How peers arrange themselves: polyring, chord, kademlia, pastry, tapestry, unstructured, star, superpeer",
     ),
     ("peers", "N", WORLD, "Peers at T = 0, up to 4000000"),
     (

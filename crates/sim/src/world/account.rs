@@ -276,7 +276,9 @@ impl<O: Lab> Account<'_, O> {
         } = *broadcast;
         let begun = self.play.spreads.iter().filter(|spread| spread.is_begun);
         let wanted = expected - begun.count() as u64;
-        let holds = (reached, transmissions, duplicates) == (expected, wanted, 0);
+        let is_once = (transmissions, duplicates) == (wanted, 0);
+        // The first broadcasts of a topology without structure find the tree of those that follow.
+        let holds = reached == expected && (is_once || !O::IS_STRUCTURED);
         self.findings.check(holds, || {
             format!(
                 "broadcasts at rest reached {reached} of {expected} peers with {transmissions} \

@@ -30,6 +30,7 @@ mod play;
 mod polyring;
 mod prefixes;
 mod recovery;
+mod search;
 mod shard;
 mod standing;
 mod star;
@@ -38,6 +39,7 @@ mod superpeer;
 mod tally;
 mod tapestry;
 mod twin;
+mod unstructured;
 mod weather;
 
 use std::{ops::Range, sync::Arc, thread};
@@ -49,6 +51,7 @@ use ringweave_node::{
     wire::{Book, Contact, Encoder},
 };
 
+pub use self::search::{Graph, SearchCost};
 pub(crate) use self::story::run;
 pub use self::twin::{Twin, TwinPeer};
 use self::{
