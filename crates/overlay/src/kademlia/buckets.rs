@@ -441,7 +441,7 @@ mod tests {
         fn buckets_stay_whole(me: u32, steps in prop::collection::vec((any::<u32>(), 0_u8..4), 0..300)) {
             let mut buckets = Buckets::new(point(Peer(me)), 3);
             for (peer, what) in steps {
-                let peer = peer % 512 << 20 | me & 0xf_ffff;
+                let peer = ((peer % 512) << 20) | (me & 0xf_ffff);
                 match what {
                     0 => { buckets.remove(Peer(peer)); }
                     1 => { buckets.see(Peer(peer), Time::ZERO, None); }

@@ -4,10 +4,7 @@ use proptest::prelude::*;
 use ringweave_ids::{Peer, Point, Random, Time};
 
 use super::buckets::{Buckets, Entry};
-use crate::{
-    Contact,
-    lookup::{Lookup, Width},
-};
+use crate::lookup::{Lookup, Width};
 
 /// A static network: everybody's buckets, filled in a random order with all that they take.
 struct Net {
@@ -45,11 +42,6 @@ impl Net {
 
     fn point(&self, peer: Peer) -> Point {
         self.points[peer.0 as usize]
-    }
-
-    fn contact(&self, peer: Peer) -> Contact {
-        let point = self.point(peer);
-        Contact { point, peer }
     }
 
     /// The lookup of a target by a peer: whom it finds, and how many it asks.

@@ -45,8 +45,6 @@ pub(super) struct Pace {
 }
 
 impl Kademlia {
-    // Questions.
-
     fn ask(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
         let trips = if self.links.is_up(to) { 1 } else { DIAL_TRIPS };
         let question = Question { purpose, trips };
@@ -101,8 +99,6 @@ impl Kademlia {
         let point = |peer| Contact::of(host, peer).point;
         self.buckets.closest(target, n, point)
     }
-
-    // Messages.
 
     pub(super) fn on_ping(&mut self, cx: &mut Cx<'_>, from: Peer, number: u32) {
         let asker = match self.buckets.has(from) {
@@ -173,8 +169,6 @@ impl Kademlia {
         self.lost.found(from);
         self.evict(cx, from);
     }
-
-    // Who is taken in, and who goes.
 
     /// Whether a peer is one that this one should know and does not: a sibling, or the first of a
     /// bucket.
@@ -316,8 +310,6 @@ impl Kademlia {
         }
     }
 
-    // Lookups.
-
     pub(super) fn search(
         &mut self,
         cx: &mut Cx<'_>,
@@ -399,8 +391,6 @@ impl Kademlia {
         let poor = (0..upto).filter(|it| self.buckets.count(*it) < count);
         poor.fold(0, |bits, index| bits | 1 << index)
     }
-
-    // What is done now and then.
 
     pub(super) fn arm(&mut self, cx: &mut Cx<'_>) {
         let span = cx.random.between(Duration::ZERO, look_span(cx));
