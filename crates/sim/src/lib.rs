@@ -29,7 +29,8 @@ pub use terrain::Terrain;
 pub use world::{Graph, SearchCost, Twin, TwinPeer};
 
 use ringweave_overlay::{
-    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, tapestry::Tapestry,
+    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, star::Star,
+    superpeer::Superpeer, tapestry::Tapestry, unstructured::Unstructured,
 };
 use thiserror::Error;
 

@@ -31,8 +31,8 @@ const LAST_RESORT: u32 = 40;
 /// a leaf: half a minute, more than a newcomer on the circle needs to get its leaves.
 const IDLE: u8 = 6;
 
-/// Looks at the load at which a superpeer of its own making asks contacts for other circles: ten
-/// minutes, in which everybody has done so.
+/// Looks at the load at which a new superpeer asks contacts for other circles: for ten minutes, as
+/// there are several where all superpeers were lost at once.
 const DOUBTS: u8 = 120;
 
 /// The most other leaves told of, and taken from one list.
@@ -97,7 +97,6 @@ impl Superpeer {
         let is_last_resort = is_lost && is_open && self.search.tries >= LAST_RESORT;
         if is_last_resort && cx.random.below(8) == 0 {
             // Others find this one, or are found once it asks its contacts.
-            self.doubts = DOUBTS;
             return self.open_circle(cx, Vec::new());
         }
         self.ask_next(cx);
@@ -194,12 +193,23 @@ impl Superpeer {
     }
 
     /// Some leaves of a superpeer are remembered as contacts.
+<<<<<<< HEAD
     pub(super) fn learn(&mut self, cx: &Cx<'_>, from: Peer, others: &[Peer]) {
         if self.superpeers.iter().any(|it| it.peer == from) {
             let others = others.iter().take(MAX_OTHERS);
             others
                 .filter(|it| **it != cx.me())
                 .for_each(|it| self.remember(*it));
+=======
+    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, from: Peer, others: &[Peer]) {
+        if self.superpeers.iter().all(|it| it.peer != from) {
+            return;
+        }
+        for other in others.iter().take(MAX_OTHERS) {
+            if *other != cx.me() {
+                self.remember(cx, *other);
+            }
+>>>>>>> star
         }
     }
 
@@ -303,8 +313,15 @@ impl Superpeer {
             self.close_circle(cx);
             self.idle = 0;
         }
-        if self.superpeers.is_empty() || self.was_inside {
+        if self.superpeers.is_empty() {
             self.seek(cx);
+        }
+        if self.was_inside && self.circle.is_none() {
+            // Somebody may have heard of its place on the circle only after it was given up.
+            let links = self.links.iter().filter(|it| it.is_up && !it.is_held);
+            for peer in links.map(|it| it.peer).collect::<Vec<_>>() {
+                cx.send(peer, Message::Inner(LEFT));
+            }
         }
     }
 
@@ -387,7 +404,7 @@ impl Superpeer {
         for superpeer in std::mem::take(&mut self.superpeers) {
             cx.send(superpeer.peer, Message::Detach);
         }
-        self.is_young = true;
+        (self.is_young, self.doubts) = (true, DOUBTS);
         self.told = self.line();
         if is_new {
             cx.tell(Event::Placed(self.guid.clone()));
@@ -464,8 +481,8 @@ impl Superpeer {
     fn look_for_others(&mut self, cx: &mut Cx<'_>) {
         let known = self.contacts.iter().chain(&self.spares);
         let known: Vec<_> = known.copied().collect();
-        if !known.is_empty() {
-            self.drive(cx, Input::Join(known));
+        if let Some(any) = cx.random.pick(&known) {
+            self.drive(cx, Input::Join(vec![*any]));
         }
     }
 
@@ -528,15 +545,16 @@ impl Superpeer {
             cx.tell(Event::Changed);
         }
         if self.lose_superpeer(cx, peer) || was_leaf {
-            self.remember(peer);
+            self.remember(cx, peer);
         }
     }
 
-    /// Keeps the peers lost last among the contacts.
-    fn remember(&mut self, peer: Peer) {
+    /// Keeps a peer among the contacts, in the place of any.
+    fn remember(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         self.contacts.retain(|it| *it != peer);
         if self.contacts.len() >= MAX_CONTACTS {
-            self.contacts.remove(0);
+            let any = cx.random.below(self.contacts.len());
+            self.contacts.swap_remove(any);
         }
         self.contacts.push(peer);
     }
