@@ -19,7 +19,11 @@ fn is_whole(net: &Net) {
         let at = inside.partition_point(|it| it.point < peer.me.point);
         let right = (0..inside.len().min(2)).map(|step| inside[(at + step) % inside.len()]);
         let right: Vec<_> = right.collect();
-        assert_eq!(peer.superpeers(), right, "leaf {handle} is not on these of {inside:?}");
+        assert_eq!(
+            peer.superpeers(),
+            right,
+            "leaf {handle} is not on these of {inside:?}"
+        );
     }
     for (handle, peer) in net.peers().filter(|(_, peer)| peer.circle().is_some()) {
         let own = peer.leaves().filter(|(_, rank, _)| *rank == 0).count();

@@ -193,14 +193,6 @@ impl Superpeer {
     }
 
     /// Some leaves of a superpeer are remembered as contacts.
-<<<<<<< HEAD
-    pub(super) fn learn(&mut self, cx: &Cx<'_>, from: Peer, others: &[Peer]) {
-        if self.superpeers.iter().any(|it| it.peer == from) {
-            let others = others.iter().take(MAX_OTHERS);
-            others
-                .filter(|it| **it != cx.me())
-                .for_each(|it| self.remember(*it));
-=======
     pub(super) fn learn(&mut self, cx: &mut Cx<'_>, from: Peer, others: &[Peer]) {
         if self.superpeers.iter().all(|it| it.peer != from) {
             return;
@@ -209,7 +201,6 @@ impl Superpeer {
             if *other != cx.me() {
                 self.remember(cx, *other);
             }
->>>>>>> star
         }
     }
 
