@@ -9,7 +9,9 @@ use std::{
 use iroh::SecretKey;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_node::Node;
-use ringweave_overlay::{Overlay, Profile, Topology, chord, polyring, star, superpeer};
+use ringweave_overlay::{
+    Overlay, Profile, Topology, chord, kademlia, pastry, polyring, star, superpeer, tapestry,
+};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::timeout,
@@ -50,6 +52,9 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
     match topology {
         Topology::Polyring => run::<polyring::Polyring>(settings, ground, polyring_config).await,
         Topology::Chord => run::<chord::Chord>(settings, ground, by_default).await,
+        Topology::Kademlia => run::<kademlia::Kademlia>(settings, ground, by_default).await,
+        Topology::Pastry => run::<pastry::Pastry>(settings, ground, by_default).await,
+        Topology::Tapestry => run::<tapestry::Tapestry>(settings, ground, by_default).await,
         Topology::Star => run::<star::Star>(settings, ground, by_default).await,
         Topology::Superpeer => run::<superpeer::Superpeer>(settings, ground, by_default).await,
     }

@@ -23,17 +23,21 @@ impl Contact {
     }
 }
 
-/// The point that a target is at.
-pub(crate) fn point_of(target: &Target<Guid>) -> Option<Point> {
-    match target {
-        Target::Peer { id, address } => Some(address.point().unwrap_or_else(|| Point::of_peer(id))),
-        Target::Holder(address) | Target::Prefix(address) => address.point(),
-        Target::Key { key, choice: 0, .. } => Some(Point::of_key(key)),
-        Target::Key { key, choice, .. } => {
-            let mut bytes = key.0.to_vec();
-            bytes.push(*choice);
-            Some(Point::of_key(&Key::of("choice", &bytes)))
+impl Target<Guid> {
+    /// The point that it is at, where peers are arranged by number; none for everyone.
+    pub(crate) fn point(&self) -> Option<Point> {
+        match self {
+            Self::Peer { id, address } => {
+                Some(address.point().unwrap_or_else(|| Point::of_peer(id)))
+            }
+            Self::Holder(address) | Self::Prefix(address) => address.point(),
+            Self::Key { key, choice: 0, .. } => Some(Point::of_key(key)),
+            Self::Key { key, choice, .. } => {
+                let mut bytes = key.0.to_vec();
+                bytes.push(*choice);
+                Some(Point::of_key(&Key::of("choice", &bytes)))
+            }
+            Self::All => None,
         }
-        Target::All => None,
     }
 }

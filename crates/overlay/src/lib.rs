@@ -11,8 +11,12 @@
 pub mod chord;
 mod contact;
 mod cx;
+mod digits;
+pub mod kademlia;
 mod links;
+mod lookup;
 mod lost;
+pub mod pastry;
 pub mod polyring;
 mod requests;
 pub mod star;
@@ -20,6 +24,7 @@ mod successors;
 pub mod superpeer;
 #[cfg(test)]
 mod swarm;
+pub mod tapestry;
 mod topology;
 
 use std::{
@@ -29,6 +34,7 @@ use std::{
 
 pub use contact::Contact;
 pub use cx::{Cx, Host, Profile, View};
+pub use digits::Slot;
 use ringweave_ids::{Key, Peer, PeerId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use topology::{Topology, TopologyError};

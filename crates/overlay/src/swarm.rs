@@ -151,7 +151,8 @@ impl<O: Overlay> Swarm<O> {
 
     fn later(&mut self, after: u64, to: u32, input: Input<O>) {
         self.last += 1;
-        self.queue.insert((self.now + after, self.last), (to, input));
+        self.queue
+            .insert((self.now + after, self.last), (to, input));
     }
 
     fn meet(&mut self, me: u32, input: Input<O>) {

@@ -13,14 +13,20 @@ pub enum Topology {
     Polyring,
     /// A circle with fingers.
     Chord,
-    /// One hub, and stand-ins for it.
+    /// A binary tree with buckets.
+    Kademlia,
+    /// A prefix table and the leaves around.
+    Pastry,
+    /// A prefix mesh with backups.
+    Tapestry,
+    /// A hub and its spokes.
     Star,
-    /// Leaves on superpeers, and these on a circle.
+    /// Leaves on a circle of superpeers.
     Superpeer,
 }
 
 /// Topologies that are to come.
-const LATER: &[&str] = &["kademlia", "pastry", "tapestry", "unstructured"];
+const LATER: &[&str] = &["unstructured"];
 
 /// A word that is no topology, or none of this version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -36,13 +42,24 @@ pub enum TopologyError {
 
 impl Topology {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Polyring, Self::Chord, Self::Star, Self::Superpeer];
+    pub const ALL: &'static [Self] = &[
+        Self::Polyring,
+        Self::Chord,
+        Self::Kademlia,
+        Self::Pastry,
+        Self::Tapestry,
+        Self::Star,
+        Self::Superpeer,
+    ];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyring => "polyring",
             Self::Chord => "chord",
+            Self::Kademlia => "kademlia",
+            Self::Pastry => "pastry",
+            Self::Tapestry => "tapestry",
             Self::Star => "star",
             Self::Superpeer => "superpeer",
         }

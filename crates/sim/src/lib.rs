@@ -20,15 +20,21 @@ pub use report::{
     Stretch, Upkeep,
 };
 pub use scenario::{
-    Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Form, Grid, GridRun, Latency,
-    MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario, ScenarioError,
-    SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
+    Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Fingers, Form, Grid, GridRun,
+    Latency, MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario,
+    ScenarioError, SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
 pub use world::{Twin, TwinPeer};
 
-use ringweave_overlay::{chord::Chord, polyring::Polyring, star::Star, superpeer::Superpeer};
+use ringweave_overlay::{
+    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, star::Star,
+    superpeer::Superpeer, tapestry::Tapestry,
+};
+use ringweave_overlay::{
+    chord::Chord, kademlia::Kademlia, pastry::Pastry, polyring::Polyring, tapestry::Tapestry,
+};
 use thiserror::Error;
 
 /// Why a world could not be made or run.
@@ -71,6 +77,9 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
     match scenario.topology {
         Topology::Polyring => world::run::<Polyring>(scenario, watch),
         Topology::Chord => world::run::<Chord>(scenario, watch),
+        Topology::Kademlia => world::run::<Kademlia>(scenario, watch),
+        Topology::Pastry => world::run::<Pastry>(scenario, watch),
+        Topology::Tapestry => world::run::<Tapestry>(scenario, watch),
         Topology::Star => world::run::<Star>(scenario, watch),
         Topology::Superpeer => world::run::<Superpeer>(scenario, watch),
     }

@@ -38,7 +38,7 @@ type Cx<'a> = crate::Cx<'a, Chord>;
 /// The shape of a Chord network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Successors kept, 2 to 64. From the paper (section 5.2): some 2 log2 N. Our choice: 16, with
+    /// Successors kept, 1 to 64. From the paper (section 5.2): some 2 log2 N. Our choice: 16, with
     /// which half of any network's peers can fail at once and hardly anybody loses all.
     pub successors: u8,
     /// Where fingers point. From the paper (section 4.3): fixed.
@@ -218,7 +218,7 @@ impl Overlay for Chord {
 
     fn new(view: &View<'_, Self>) -> Self {
         let me = Contact::of(view.host, view.me);
-        let room = usize::from(view.config.successors.clamp(2, 64));
+        let room = usize::from(view.config.successors.clamp(1, 64));
         Self {
             me,
             guid: me.point.into(),

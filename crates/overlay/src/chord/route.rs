@@ -3,7 +3,7 @@
 use ringweave_ids::{Guid, Peer, Point};
 
 use super::{Choice, Chord};
-use crate::{Contact, Hop, Target, View, contact::point_of};
+use crate::{Contact, Hop, Target, View};
 
 impl Chord {
     /// The first successor to whom a connection stands.
@@ -47,7 +47,7 @@ impl Chord {
     }
 
     pub(super) fn step(&self, view: &View<'_, Self>, target: &Target<Guid>) -> Hop<Guid> {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
                 _ => Hop::Nobody,
@@ -94,7 +94,7 @@ impl Chord {
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return;
         };
         let mut linked: Vec<_> = self.linked().collect();

@@ -29,6 +29,8 @@ pub(super) struct Pace {
     wait_ms: u32,
     /// The interval refreshed last.
     refreshed: u8,
+    /// The successors are others than those that the predecessor was told.
+    has_news: bool,
 }
 
 impl Chord {
@@ -115,6 +117,12 @@ impl Chord {
         self.stabilise_later(cx);
         if let Some(successor) = self.successor() {
             cx.send(successor.peer, Message::Ask);
+        }
+        // Differs from the paper: a list that changed is told at once, not only when asked for.
+        if std::mem::take(&mut self.pace.has_news)
+            && let Some(predecessor) = self.predecessor
+        {
+            self.tell_neighbours(cx, predecessor.peer);
         }
     }
 
@@ -274,7 +282,7 @@ impl Chord {
         if contact.peer == cx.me() {
             return;
         }
-        if self.successors.insert(contact) && self.successors.iter().next() == Some(contact) {
+        if self.successors.insert(contact) {
             self.quicken(cx);
         }
         if cx.config().fingers == Choice::Fixed {
@@ -359,9 +367,12 @@ impl Chord {
             return;
         }
         cx.tell(Event::Changed);
+        if self.successors.iter().any(|it| it.peer == peer) {
+            self.pace.has_news = true;
+            self.quicken(cx);
+        }
         if self.successor().is_some_and(|it| it.peer == peer) {
             cx.send(peer, Message::Ask);
-            self.quicken(cx);
         }
     }
 
@@ -393,6 +404,7 @@ impl Chord {
             self.successors.insert(nearest);
         }
         if was_before || was_after {
+            self.pace.has_news |= was_after;
             self.quicken(cx);
         }
         let was_there = was_before || was_after || was_finger;

@@ -98,8 +98,8 @@ impl Polyring {
         self.count(cx);
     }
 
-    /// As a keeper: a coordinate given twice stays with the larger branch, else the smaller id; the
-    /// others get a free one (HEALING.md, rule 8).
+    /// As a keeper: a coordinate given twice stays with the larger branch, else with the one that was
+    /// granted first; the others get a free one (HEALING.md, rule 8).
     ///
     /// Whether it gave one.
     pub(super) fn relabel(&mut self, cx: &mut Cx<'_>) -> bool {
@@ -115,8 +115,7 @@ impl Polyring {
         for id in rings.into_iter().flatten() {
             let Some(ring) = self.ring(id) else { continue };
             let mut staffed: Vec<_> = ring.staffed().collect();
-            staffed
-                .sort_by_key(|it| (it.coordinate(), std::cmp::Reverse(it.population()), it.id()));
+            staffed.sort_by_key(|it| (it.coordinate(), it.claim()));
             let doubled = staffed
                 .windows(2)
                 .find(|pair| pair[0].coordinate() == pair[1].coordinate());

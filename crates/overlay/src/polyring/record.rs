@@ -9,7 +9,7 @@
 //!
 //! What is signed names peers by PeerId; the records themselves carry handles.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use ringweave_ids::{Peer, PeerId, Signature};
 use serde::{Deserialize, Serialize};
@@ -245,6 +245,12 @@ impl Position {
     /// The version of its coordinate.
     pub fn version(&self) -> u32 {
         self.label().map_or(0, |label| label.version)
+    }
+
+    /// Of two positions with one coordinate the one with the smaller claim keeps it: the larger branch,
+    /// else the one that was granted first (HEALING.md, rule 8).
+    pub(super) fn claim(&self) -> impl Ord + use<> {
+        (Reverse(self.population()), self.grant.sequence, self.id())
     }
 
     /// Peers at and below it, as last counted; at least one.

@@ -4,7 +4,10 @@
 use ringweave_ids::{Peer, Step};
 use smallvec::SmallVec;
 
-use super::{record::PositionId, ring::Ring};
+use super::{
+    record::{Position, PositionId},
+    ring::Ring,
+};
 
 /// Where the own ring's, the child ring's and the parent's members are.
 #[derive(Clone, Debug, Default)]
@@ -210,14 +213,14 @@ impl Slots {
         self.by_coordinate.reserve_exact(len.unwrap_or(0));
         self.by_coordinate.resize(len.unwrap_or(0), 0);
         self.is_doubled = false;
-        // A coordinate given twice goes to the larger branch, else to the smaller id, for everyone
-        // alike, until the keeper has written another one (HEALING.md, rule 8).
-        let size = |home: &Home| ring.position(home.position).map_or(0, |it| it.population());
+        // A coordinate given twice is one position's for everyone alike, until the keeper has written
+        // another one.
+        let claim = |home: &Home| ring.position(home.position).map(Position::claim);
         for (index, home) in homes.iter().enumerate() {
             let slot = &mut self.by_coordinate[home.coordinate as usize];
             let other = slot.checked_sub(1).map(|other| &homes[usize::from(other)]);
             self.is_doubled |= other.is_some();
-            if other.is_none_or(|other| size(home) > size(other)) {
+            if other.is_none_or(|other| claim(home) < claim(other)) {
                 *slot = index as u16 + 1;
             }
         }

@@ -23,8 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{roster::Roster, upkeep::Search};
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View, contact::point_of,
-    links::Links, lost::Lost,
+    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View, links::Links, lost::Lost,
 };
 
 type Cx<'a> = crate::Cx<'a, Star>;
@@ -235,7 +234,7 @@ impl Overlay for Star {
     }
 
     fn next_hop(&self, _: &View<'_, Self>, target: &Target<Guid>, _: u64) -> Hop<Guid> {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
                 _ => Hop::Nobody,
@@ -271,7 +270,7 @@ impl Overlay for Star {
     }
 
     fn closest(&self, _: &View<'_, Self>, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return;
         };
         found.extend(self.hub.map(|hub| hub.peer).into_iter().take(n));

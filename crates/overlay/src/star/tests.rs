@@ -12,7 +12,10 @@ fn grown(count: u32) -> Net {
 /// The one hub that all agree on.
 fn hub(star: &Net) -> u32 {
     let hubs: Vec<_> = star.peers().map(|(_, peer)| peer.hub()).collect();
-    assert!(hubs.iter().all(|it| it.is_some() && *it == hubs[0]), "{hubs:?}");
+    assert!(
+        hubs.iter().all(|it| it.is_some() && *it == hubs[0]),
+        "{hubs:?}"
+    );
     let lines: Vec<_> = star.peers().map(|(_, peer)| peer.stand_ins()).collect();
     assert!(lines.iter().all(|line| *line == lines[0]));
     hubs[0].map_or(0, |it| it.0.peer.0)

@@ -3,7 +3,7 @@
 use ringweave_ids::{Guid, Peer};
 
 use super::{Phase, Span, Superpeer, circle::inner};
-use crate::{Contact, Hop, Overlay as _, Reach, Target, View, contact::point_of};
+use crate::{Contact, Hop, Overlay as _, Reach, Target, View};
 
 impl Superpeer {
     /// A leaf's first superpeer to which the connection stands.
@@ -18,7 +18,7 @@ impl Superpeer {
         target: &Target<Guid>,
         flow: u64,
     ) -> Hop<Guid> {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
                 _ => Hop::Nobody,
@@ -84,7 +84,7 @@ impl Superpeer {
         n: usize,
         found: &mut Vec<Peer>,
     ) {
-        let Some(point) = point_of(target) else {
+        let Some(point) = target.point() else {
             return;
         };
         let mut inside = Vec::new();

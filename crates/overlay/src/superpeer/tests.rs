@@ -19,11 +19,18 @@ fn is_whole(net: &Net) {
         let at = inside.partition_point(|it| it.point < peer.me.point);
         let right = (0..inside.len().min(2)).map(|step| inside[(at + step) % inside.len()]);
         let right: Vec<_> = right.collect();
-        assert_eq!(peer.superpeers(), right, "leaf {handle} is not on these of {inside:?}");
+        assert_eq!(
+            peer.superpeers(),
+            right,
+            "leaf {handle} is not on these of {inside:?}"
+        );
     }
     for (handle, peer) in net.peers().filter(|(_, peer)| peer.circle().is_some()) {
         let own = peer.leaves().filter(|(_, rank, _)| *rank == 0).count();
-        assert!(own <= Config::default().most_leaves(), "superpeer {handle}: {own}");
+        assert!(
+            own <= Config::default().most_leaves(),
+            "superpeer {handle}: {own}"
+        );
     }
     let count = net.peers().count();
     assert!(net.longest_way().is_ok(), "{:?}", net.longest_way());
@@ -86,7 +93,11 @@ fn superpeers_with_hardly_any_leaves_become_leaves() {
         net.leave(*peer);
     }
     net.run(240.0);
-    assert!(superpeers(&net) < before / 2, "{before}, {}", superpeers(&net));
+    assert!(
+        superpeers(&net) < before / 2,
+        "{before}, {}",
+        superpeers(&net)
+    );
     is_whole(&net);
 }
 

@@ -114,24 +114,19 @@ impl Crowd {
     /// connected to all its neighbours.
     pub(super) async fn gather(
         count: usize,
-        (ring_size, cluster): (u32, u32),
+        shape: &Shape,
         doomed: &tokio::runtime::Handle,
         teller: &Teller,
     ) -> Result<Self, Problem> {
         let began = Instant::now();
         let victims = victims(count);
-        let shape = Shape {
-            ring_size: Some(ring_size),
-            cluster: Some(cluster),
-            ..Shape::default()
-        };
         let mut crowd = Self {
             peers: Vec::new(),
             doomed: victims,
             joined_ms: 0,
         };
         let founder = Settings {
-            shape,
+            shape: *shape,
             name: Some(name(0)),
             ..Settings::default()
         };
@@ -143,7 +138,7 @@ impl Crowd {
         let mut next = 1;
         while crowd.peers.len() < count {
             // The center ring forms one by one, so that who crashes there is known beforehand.
-            let at_once = if next < ring_size as usize {
+            let at_once = if shape.ring_size.is_some_and(|size| next < size as usize) {
                 1
             } else {
                 AT_ONCE

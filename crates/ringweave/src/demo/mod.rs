@@ -11,6 +11,7 @@ mod trial;
 use std::{sync::mpsc, thread, time::Duration};
 
 use ringweave_api::{Door, Server, Word};
+use ringweave_net::Shape;
 use tokio::{signal::ctrl_c, sync::oneshot};
 
 use self::{
@@ -30,7 +31,7 @@ const HEALING: Duration = Duration::from_secs(30);
 /// # Errors
 /// Where a peer does not start, or something that the demo shows did not hold.
 pub(crate) fn run(args: &DemoArgs, is_json: bool) -> Result<(), Problem> {
-    settings::topology(&args.topology)?;
+    let topology = settings::topology(&args.topology)?;
     settings::cluster(args.cluster)?;
     if !(2..=MOST).contains(&args.peers) {
         return Err(Problem::usage(format!(
@@ -42,6 +43,12 @@ pub(crate) fn run(args: &DemoArgs, is_json: bool) -> Result<(), Problem> {
         Some(size) => settings::ring_size(size)?,
         None => small_rings(args.peers),
     };
+    let shape = Shape {
+        topology: Some(topology),
+        ring_size: Some(ring_size),
+        cluster: Some(args.cluster),
+        ..Shape::default()
+    };
     let steady = super::runtime(tokio::runtime::Builder::new_multi_thread())?;
     let doomed = super::runtime(tokio::runtime::Builder::new_current_thread())?;
     let handle = doomed.handle().clone();
@@ -52,7 +59,7 @@ pub(crate) fn run(args: &DemoArgs, is_json: bool) -> Result<(), Problem> {
         let _ = doomed.block_on(crashed);
         let _ = ended.recv();
     });
-    let shown = steady.block_on(show(args, ring_size, is_json, &handle, || drop(crash)));
+    let shown = steady.block_on(show(args, &shape, is_json, &handle, || drop(crash)));
     drop(end);
     if thread.join().is_err() {
         return Err(Problem::new(
@@ -65,19 +72,20 @@ pub(crate) fn run(args: &DemoArgs, is_json: bool) -> Result<(), Problem> {
 
 async fn show(
     args: &DemoArgs,
-    ring_size: u32,
+    shape: &Shape,
     is_json: bool,
     doomed: &tokio::runtime::Handle,
     crash: impl FnOnce(),
 ) -> Result<(), Problem> {
     let teller = Teller::new(is_json);
-    let mut report = Report::new(args.peers, ring_size, args.cluster);
+    let mut report = Report::new(args.peers, shape);
 
     teller.say(&format!(
-        "{} peers with real sockets on loopback, rings of {ring_size}\n",
-        args.peers
+        "{} peers with real sockets on loopback, {}\n",
+        args.peers,
+        report.shape()
     ))?;
-    let mut crowd = Crowd::gather(args.peers, (ring_size, args.cluster), doomed, &teller).await?;
+    let mut crowd = Crowd::gather(args.peers, shape, doomed, &teller).await?;
     report.joined(&crowd);
     teller.joined(&crowd, &report)?;
 

@@ -9,6 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringweave_api::body::{TreeAnswer, TreePeerAnswer};
+use ringweave_net::{Shape, Topology};
 use serde::Serialize;
 
 use super::{
@@ -20,7 +21,7 @@ use crate::{draw, exit::Problem, print};
 /// Everything the demo found. The names are part of the command-line contract.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    topology: &'static str,
+    topology: Topology,
     peers: usize,
     ring_size: u32,
     cluster: u32,
@@ -56,12 +57,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(peers: usize, ring_size: u32, cluster: u32) -> Self {
+    pub(super) fn new(peers: usize, shape: &Shape) -> Self {
         Self {
-            topology: "polyring",
+            topology: shape.topology.unwrap_or(Topology::Polyring),
             peers,
-            ring_size,
-            cluster,
+            ring_size: shape.ring_size.unwrap_or_default(),
+            cluster: shape.cluster.unwrap_or_default(),
             rings: 0,
             depth: 0,
             joined_ms: 0,
@@ -95,8 +96,25 @@ impl Report {
     pub(super) fn joined(&mut self, crowd: &Crowd) {
         self.rings = crowd.rings().len();
         self.depth = crowd.depth();
-        self.hops_bound = 2 * (self.depth - 1) + 1 + usize::from(self.cluster > 1);
+        self.hops_bound = self.bound();
         self.joined_ms = crowd.joined_ms;
+    }
+
+    /// The network in words.
+    pub(super) fn shape(&self) -> String {
+        match self.topology {
+            Topology::Polyring => format!("rings of {}", self.ring_size),
+            other => other.to_string(),
+        }
+    }
+
+    /// The most hops at rest.
+    fn bound(&self) -> usize {
+        match self.topology {
+            Topology::Polyring => 2 * self.depth.max(1) - 1 + usize::from(self.cluster > 1),
+            // Half the distance, at least, with each.
+            Topology::Chord => self.peers.next_power_of_two().ilog2() as usize,
+        }
     }
 
     pub(super) fn routes(&mut self, routes: &Routes) {
@@ -252,6 +270,9 @@ impl Teller {
             peers: crowd.peers.iter().map(peer).collect(),
             truncated: false,
         };
+        if report.topology != Topology::Polyring {
+            return self.say(&format!("joined in {} ms\n", report.joined_ms));
+        }
         let tree = if crowd.peers.len() <= 64 {
             draw::tree(&answer, None)
         } else {

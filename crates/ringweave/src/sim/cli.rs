@@ -32,6 +32,7 @@ Examples:
 
 Faults, at T seconds for LENGTH seconds:
   crash@10:share=0.3             these vanish without a word
+  leave@10:share=0.3             these say goodbye and go
   freeze@10+20:position=[0]      these do nothing, and go on with the state they had
   slow@10+5:level=1,factor=8     delays of these are multiplied
   partition@10+30:parts=3        so many parts; or branches=2, or these are cut off from the others
@@ -160,7 +161,7 @@ const FLAGS: &[Flag] = &[
         "topology",
         "TOPOLOGY",
         WORLD,
-        "How peers arrange themselves: polyring, chord, star, superpeer",
+        "How peers arrange themselves: polyring, chord, kademlia, pastry, tapestry, star, superpeer",
     ),
     ("peers", "N", WORLD, "Peers at T = 0, up to 4000000"),
     (
@@ -216,6 +217,24 @@ const FLAGS: &[Flag] = &[
         "ORDER",
         WORLD,
         "Whom a broadcast is passed to first: inward, the parent; sideways, the siblings",
+    ),
+    (
+        "successors",
+        "N",
+        WORLD,
+        "Successors that a peer of chord keeps, 1 to 64 [default: the topology's own]",
+    ),
+    (
+        "fingers",
+        "CHOICE",
+        WORLD,
+        "Where a finger of chord points: fixed, to the first peer of its interval; random, to any",
+    ),
+    (
+        "no-shortcuts",
+        "BOOL",
+        WORLD,
+        "Messages of chord go over fingers alone, not over successors",
     ),
     (
         "latency",

@@ -31,6 +31,10 @@ const KINDS: &[(&str, &[&str])] = &[
         &["share", "ring", "position", "level", "spare", "only"],
     ),
     (
+        "leave",
+        &["share", "ring", "position", "level", "spare", "only"],
+    ),
+    (
         "freeze",
         &[
             "share", "ring", "position", "level", "spare", "only", "length",
@@ -89,6 +93,7 @@ impl Fault {
         let share = |share: &f64| ("share", share.to_string());
         let (kind, rest) = match &self.kind {
             FaultKind::Crash(whom) => ("crash", whom.parts()),
+            FaultKind::Leave(whom) => ("leave", whom.parts()),
             FaultKind::Freeze(whom, time) => ("freeze", with(whom.parts(), length(time))),
             FaultKind::Partition(parting, time) => {
                 let parts = match parting {
@@ -157,6 +162,7 @@ impl Fault {
         let length = || parts.number("length", 0.0, MAX_SECONDS);
         let kind = match *kind {
             "crash" => FaultKind::Crash(parts.whom(kind)?),
+            "leave" => FaultKind::Leave(parts.whom(kind)?),
             "freeze" => FaultKind::Freeze(parts.whom(kind)?, length()?),
             "partition" => FaultKind::Partition(parts.parting(kind)?, length()?),
             "loss" => {
@@ -430,6 +436,7 @@ pub(super) mod tests {
             .prop_map(|(shape, median_s)| Churn::Weibull { shape, median_s });
         let kind = prop_oneof![
             whom().prop_map(FaultKind::Crash),
+            whom().prop_map(FaultKind::Leave),
             (whom(), time.clone()).prop_map(|(whom, time)| FaultKind::Freeze(whom, time)),
             (partings(), time.clone()).prop_map(|(how, time)| FaultKind::Partition(how, time)),
             (share.clone(), time.clone()).prop_map(|(share, time)| FaultKind::Loss(share, time)),

@@ -75,6 +75,12 @@ pub struct Scenario {
     pub ring_size: Option<u16>,
     /// Members of a position with children, 1 to 16; nothing: the topology's own default.
     pub cluster: Option<u16>,
+    /// Successors that a peer of Chord keeps, 1 to 64; nothing: the topology's own default.
+    pub successors: Option<u16>,
+    /// Where Chord's fingers point.
+    pub fingers: Fingers,
+    /// Whether Chord's messages take the way over fingers alone.
+    pub no_shortcuts: bool,
     /// A rule of healing that all peers do without, to see what it is good for.
     pub without: Option<Rule>,
     /// Peers that stay whatever happens, 0 to 16: the first ones, whose addresses everybody is given.
@@ -135,6 +141,9 @@ impl Default for Scenario {
             partition: None,
             policy: Policy::Balanced,
             order: Order::Inward,
+            successors: None,
+            fingers: Fingers::Fixed,
+            no_shortcuts: false,
             ring_size: None,
             cluster: None,
             without: None,
@@ -147,6 +156,15 @@ impl Default for Scenario {
             canary: None,
         }
     }
+}
+
+/// Where the finger of an interval points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fingers {
+    /// `fixed`: to the first peer of the interval, as in Chord's paper.
+    Fixed,
+    /// `random`: to any peer of the interval.
+    Random,
 }
 
 /// How the network comes to be.
@@ -266,6 +284,8 @@ pub struct Repeat {
 pub enum FaultKind {
     /// `crash`: they vanish without a word.
     Crash(Whom),
+    /// `leave`: they say goodbye and go.
+    Leave(Whom),
     /// `freeze`: they do nothing for `length` seconds, and go on with the state they had.
     Freeze(Whom, f64),
     /// `partition`: the network is in parts for `length` seconds. Who comes meanwhile is in the part

@@ -238,6 +238,13 @@ pub const SETTINGS: &[Setting] = &[
         1_024
     )),
     optional!(cluster, Number, whole, |of| optional(of.cluster, 1, 16)),
+    optional!(successors, Number, whole, |of| optional(
+        of.successors,
+        1,
+        64
+    )),
+    setting!(fingers, Text, parse, anything),
+    setting!(no_shortcuts, Flag, flag, anything),
     optional!(without, Text, parse, anything),
     setting!(anchors, Number, whole, |of| within(of.anchors, 0, 16)),
     setting!(private, Number, number, |of| within(of.private, 0.0, 1.0)),

@@ -12,7 +12,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Bootstrap, Canary, Churn, Latency, Order, Pairs, Policy, Share, Split};
+use super::{Bootstrap, Canary, Churn, Fingers, Latency, Order, Pairs, Policy, Share, Split};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -56,6 +56,14 @@ impl FromStr for Order {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         choose(Self::ALL, "order of a broadcast", text)
+    }
+}
+
+impl FromStr for Fingers {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        choose(Self::ALL, "choice of fingers", text)
     }
 }
 
@@ -190,6 +198,12 @@ impl fmt::Display for Order {
     }
 }
 
+impl fmt::Display for Fingers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name(Self::ALL, *self))
+    }
+}
+
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(name(Self::ALL, *self))
@@ -245,6 +259,12 @@ impl Pairs {
     /// Each choice with its word.
     const ALL: &'static [(Self, &'static str)] =
         &[(Self::Uniform, "uniform"), (Self::Local, "local")];
+}
+
+impl Fingers {
+    /// Each choice with its word.
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Fixed, "fixed"), (Self::Random, "random")];
 }
 
 impl Order {
@@ -331,6 +351,7 @@ mod tests {
         Bootstrap::ALL.iter().for_each(|(value, _)| survives(value));
         Pairs::ALL.iter().for_each(|(value, _)| survives(value));
         Order::ALL.iter().for_each(|(value, _)| survives(value));
+        Fingers::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
     }

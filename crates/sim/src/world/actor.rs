@@ -183,6 +183,7 @@ impl<O: Lab> Actor<O> {
         match deed {
             Deed::Start(contacts) => self.start(common, contacts, sink),
             Deed::Crash => self.crash(sink),
+            Deed::Leave => self.leave(common, sink),
             Deed::Freeze(until) => {
                 self.frozen = (sink.now, until);
                 if until - sink.now >= SILENCE {
@@ -249,6 +250,17 @@ impl<O: Lab> Actor<O> {
         let Some(node) = self.node.take() else { return };
         sink.tally.bury(node.counters());
         self.fall_silent(sink);
+        self.links = Links::default();
+    }
+
+    fn leave(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>) {
+        self.input(common, sink, Input::Leave);
+        let Some(node) = self.node.take() else { return };
+        sink.tally.bury(node.counters());
+        let peers: Vec<_> = self.links.iter().map(|link| link.peer).collect();
+        for peer in peers {
+            self.post(common, sink, peer, What::Bye);
+        }
         self.links = Links::default();
     }
 

@@ -14,15 +14,25 @@ use super::{
     lab::Lab,
     standing::Standing,
 };
-use crate::Scenario;
+use crate::{Fingers, Scenario};
 
 impl Standing for Chord {}
 
 impl Lab for Chord {
     const NAME: &'static str = "chord";
 
-    fn config(_: &Scenario) -> Config {
-        Config::default()
+    fn config(scenario: &Scenario) -> Config {
+        let config = Config::default();
+        let successors = scenario.successors;
+        Config {
+            successors: successors.map_or(config.successors, |count| count as u8),
+            fingers: match scenario.fingers {
+                Fingers::Fixed => Choice::Fixed,
+                Fingers::Random => Choice::Random,
+            },
+            has_shortcuts: !scenario.no_shortcuts,
+            ..config
+        }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {

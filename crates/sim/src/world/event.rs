@@ -70,6 +70,8 @@ pub(crate) enum Deed<O: Overlay> {
     Start(Vec<u32>),
     /// It vanishes without a word.
     Crash,
+    /// It says goodbye and goes.
+    Leave,
     /// It does nothing until then.
     Freeze(u64),
     /// It goes on.

@@ -83,6 +83,11 @@ impl Play {
                     world.deed(now, peer, Deed::Crash);
                 }
             }
+            FaultKind::Leave(whom) => {
+                for peer in self.struck(world, &whom) {
+                    world.deed(now, peer, Deed::Leave);
+                }
+            }
             FaultKind::Freeze(whom, length) => {
                 until += micros(length);
                 for peer in self.struck(world, &whom) {

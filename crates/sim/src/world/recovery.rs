@@ -224,6 +224,10 @@ fn stays<O: Lab>(world: &World<O>) -> impl Iterator<Item = Stay> {
 }
 
 fn fate(was: &[Place], now: &[Place]) -> Fate {
+    if was.is_empty() {
+        // A topology without positions: where a peer sits follows from who it is.
+        return Fate::Same;
+    }
     let Some(position) = now.last() else {
         return Fate::Moved;
     };
