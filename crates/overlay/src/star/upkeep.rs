@@ -334,11 +334,10 @@ impl Star {
                 let led = self.search.led;
                 let is_told_by_hub = self.hub.is_some_and(|it| it.peer == from);
                 match self.hub {
-                    Some(known) if !is_told_by_hub => {
-                        if known.peer != hub {
-                            cx.send(known.peer, Message::Led { hub, term });
-                        }
+                    Some(known) if !is_told_by_hub && known.peer != hub => {
+                        cx.send(known.peer, Message::Led { hub, term });
                     }
+                    Some(_) if !is_told_by_hub => {}
                     _ if led < MAX_LED || is_told_by_hub => {
                         self.search.led = led.saturating_add(1);
                         self.ask_to_join(cx, hub);
