@@ -1,5 +1,4 @@
-//! Upkeep: comparing leaf sets and rows, filling slots, preferring the nearer, finding the
-//! lost.
+//! Upkeep: comparing leaf sets and rows, filling slots, preferring the nearer, finding the lost.
 
 use std::time::Duration;
 

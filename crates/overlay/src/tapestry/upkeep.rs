@@ -283,7 +283,7 @@ impl Tapestry {
         }
         self.measure(cx, from, number);
         if self.phase == Phase::Placed && number != 0 {
-            self.measure_some(cx, &told);
+            self.measure_some(cx, &told[1..]);
         }
     }
 
