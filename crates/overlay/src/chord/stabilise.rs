@@ -283,6 +283,7 @@ impl Chord {
             return;
         }
         if self.successors.insert(contact) {
+            self.pace.has_news |= self.links.is_up(contact.peer);
             self.quicken(cx);
         }
         if cx.config().fingers == Choice::Fixed {
