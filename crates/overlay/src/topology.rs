@@ -99,7 +99,7 @@ mod tests {
     fn a_wrong_word_is_answered_with_the_choices() {
         let error = "pyramid".parse::<Topology>().unwrap_err().to_string();
         assert!(
-            error.contains("choose one of polyring, chord, unstructured"),
+            error.contains("choose one of polyring, chord, kademlia"),
             "{error}"
         );
     }

@@ -153,7 +153,7 @@ pub(crate) struct UpArgs {
     /// Where this peer belongs, from the outside in: /eu/dk/copenhagen
     #[arg(long, env = "RINGWEAVE_LABEL", hide_env = true, value_name = "LABEL")]
     pub(crate) label: Option<String>,
-    /// How peers of a new network arrange themselves: polyring
+    /// How peers of a new network arrange themselves: polyring, chord, kademlia, pastry, tapestry, unstructured, star, superpeer
     #[arg(
         long,
         env = "RINGWEAVE_TOPOLOGY",

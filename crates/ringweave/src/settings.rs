@@ -319,7 +319,6 @@ mod tests {
             "ring_size = 1",
             "ring_size = 4096",
             "cluster = 17",
-            "topology = \"star\"",
             "topology = \"pyramid\"",
             "policy = \"best\"",
             "name = \"an na\"",

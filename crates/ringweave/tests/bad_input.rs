@@ -69,7 +69,7 @@ fn words_that_make_no_sense_change_nothing() {
         (up(&["--join", "ringweave1"]), "cut short"),
         (up(&["--join", "@gone"]), "gone"),
         (up(&["--cluster", "17"]), "--cluster 17"),
-        (up(&["--topology", "star"]), "not in this version"),
+        (up(&["--topology", "pyramid"]), "is no topology"),
         (up(&["--ring-size", "5000"]), "out of range"),
         (up(&["--ring-size", "many"]), "many"),
         (up(&["--name", "an na"]), "an na"),

@@ -140,6 +140,8 @@ pub enum Timer {
     Join(u32),
     /// The neighbours on the circle are due.
     Stabilise(u32),
+    /// The predecessor is to be told of other successors.
+    Tell,
     /// The next finger is due.
     Refresh,
     /// A question is late.
@@ -400,6 +402,7 @@ impl Chord {
         match timer {
             Timer::Join(attempt) => self.on_join_timer(cx, attempt),
             Timer::Stabilise(round) => self.on_stabilise(cx, round),
+            Timer::Tell => self.on_tell_timer(cx),
             Timer::Refresh => self.on_refresh(cx),
             Timer::Late(number) => self.on_late(cx, number),
             Timer::Probe => self.on_probe(cx),

@@ -16,6 +16,9 @@ const LATE: Duration = Duration::from_secs(6);
 /// How soon the neighbours are asked after a change; half as often each time, up to the paper's pace.
 const QUICK: u32 = 500;
 
+/// How long news of the successors waits for more.
+const TELL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
+
 /// Hops after which a question is dropped.
 const HOP_LIMIT: u8 = 64;
 
@@ -29,8 +32,8 @@ pub(super) struct Pace {
     wait_ms: u32,
     /// The interval refreshed last.
     refreshed: u8,
-    /// The successors are others than those that the predecessor was told.
-    has_news: bool,
+    /// The predecessor is about to be told of other successors.
+    is_telling: bool,
 }
 
 impl Chord {
@@ -118,10 +121,19 @@ impl Chord {
         if let Some(successor) = self.successor() {
             cx.send(successor.peer, Message::Ask);
         }
-        // Differs from the paper: a list that changed is told at once, not only when asked for.
-        if std::mem::take(&mut self.pace.has_news)
-            && let Some(predecessor) = self.predecessor
-        {
+    }
+
+    /// Differs from the paper: a list that changed is told the predecessor soon, not only when asked for.
+    fn tell_soon(&mut self, cx: &mut Cx<'_>) {
+        if self.phase == Phase::Placed && !std::mem::replace(&mut self.pace.is_telling, true) {
+            let span = cx.random.between(TELL.0, TELL.1);
+            cx.after(span, Timer::Tell);
+        }
+    }
+
+    pub(super) fn on_tell_timer(&mut self, cx: &mut Cx<'_>) {
+        self.pace.is_telling = false;
+        if let Some(predecessor) = self.predecessor {
             self.tell_neighbours(cx, predecessor.peer);
         }
     }
@@ -283,8 +295,10 @@ impl Chord {
             return;
         }
         if self.successors.insert(contact) {
-            self.pace.has_news |= self.links.is_up(contact.peer);
             self.quicken(cx);
+            if self.links.is_up(contact.peer) {
+                self.tell_soon(cx);
+            }
         }
         if cx.config().fingers == Choice::Fixed {
             self.fingers.learn(contact);
@@ -369,7 +383,7 @@ impl Chord {
         }
         cx.tell(Event::Changed);
         if self.successors.iter().any(|it| it.peer == peer) {
-            self.pace.has_news = true;
+            self.tell_soon(cx);
             self.quicken(cx);
         }
         if self.successor().is_some_and(|it| it.peer == peer) {
@@ -405,8 +419,10 @@ impl Chord {
             self.successors.insert(nearest);
         }
         if was_before || was_after {
-            self.pace.has_news |= was_after;
             self.quicken(cx);
+        }
+        if was_after {
+            self.tell_soon(cx);
         }
         let was_there = was_before || was_after || was_finger;
         if was_there {

@@ -261,8 +261,8 @@ mod tests {
             ),
             ("\nloss = 1", "world.toml:2: loss: 1 is everything"),
             (
-                "topology = \"star\"",
-                "world.toml:1: topology: star is not in this version",
+                "topology = \"pyramid\"",
+                "world.toml:1: topology: \"pyramid\" is no topology",
             ),
             (
                 "cluster = 17",
