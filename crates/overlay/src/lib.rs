@@ -16,6 +16,7 @@ pub mod kademlia;
 mod links;
 mod lookup;
 mod lost;
+mod pace;
 pub mod pastry;
 pub mod polyring;
 mod requests;

@@ -3,6 +3,8 @@
 use ringweave_ids::Peer;
 use smallvec::SmallVec;
 
+use crate::{Output, Overlay};
+
 /// Connections by handle, in one small sorted array.
 #[derive(Clone, Debug)]
 pub(crate) struct Links<R>(Vec<Link<R>>);
@@ -98,6 +100,31 @@ impl<R: Copy + PartialEq> Links<R> {
             }
         });
         meant
+    }
+
+    /// Holds connections to these and to nobody else: what the host is to open and to close for it.
+    pub(crate) fn follow<O: Overlay>(
+        &mut self,
+        wanted: impl Iterator<Item = (Peer, R)>,
+        out: &mut Vec<Output<O>>,
+    ) {
+        for peer in self.want(wanted, |link| !link.is_held) {
+            self.hold(peer);
+            out.push(Output::Open(peer));
+        }
+        while let Some(peer) = self.surplus() {
+            self.release(peer);
+            out.push(Output::Close(peer));
+        }
+        self.tidy();
+    }
+
+    /// These are wanted, held and stand: the connections of a table that was built, not grown.
+    pub(crate) fn build(&mut self, wanted: impl Iterator<Item = (Peer, R)>) {
+        for peer in self.want(wanted, |_| true) {
+            self.set_up(peer, true);
+            self.hold(peer);
+        }
     }
 
     /// The first held one that is not wanted.

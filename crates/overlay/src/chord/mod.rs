@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use self::fingers::Fingers;
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View,
+    Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     links::Links,
     lost::{Lost, PROBE},
+    pace::Pace,
     requests::Requests,
     successors::{Side, Successors},
 };
@@ -208,7 +209,11 @@ pub struct Chord {
     links: Links<Role>,
     requests: Requests<Purpose>,
     lost: Lost,
-    pace: stabilise::Pace,
+    pace: Pace,
+    /// The interval refreshed last.
+    refreshed: u8,
+    /// The predecessor is about to be told of other successors.
+    is_telling: bool,
 }
 
 impl Overlay for Chord {
@@ -233,7 +238,9 @@ impl Overlay for Chord {
             links: Links::default(),
             requests: Requests::default(),
             lost: Lost::default(),
-            pace: stabilise::Pace::default(),
+            pace: Pace::default(),
+            refreshed: 0,
+            is_telling: false,
         }
     }
 
@@ -327,11 +334,8 @@ impl Chord {
         for (interval, finger) in fingers {
             peer.fingers.set(interval, finger);
         }
-        let wanted: Vec<_> = peer.wanted(|_| true);
-        for neighbour in wanted {
-            peer.links.set_up(neighbour, true);
-            peer.links.hold(neighbour);
-        }
+        let wanted = peer.wanted();
+        peer.links.build(wanted.into_iter());
         peer
     }
 
@@ -353,10 +357,9 @@ impl Chord {
         self.links.is_held(peer)
     }
 
-    /// Notes whom the table names; gives those whose links are meant.
-    fn wanted(&mut self, is_meant: impl Fn(&crate::links::Link<Role>) -> bool) -> Vec<Peer> {
-        let table: Vec<_> = self.table().map(|(it, role)| (it.peer, role)).collect();
-        self.links.want(table.into_iter(), is_meant).into_vec()
+    /// Whom connections are held to, and as what.
+    fn wanted(&self) -> Vec<(Peer, Role)> {
+        self.table().map(|(it, role)| (it.peer, role)).collect()
     }
 
     /// Holds connections to all of the table, and to nobody else.
@@ -364,15 +367,8 @@ impl Chord {
         if self.phase == Phase::Left {
             return;
         }
-        for peer in self.wanted(|link| !link.is_held) {
-            self.links.hold(peer);
-            cx.out.push(Output::Open(peer));
-        }
-        while let Some(peer) = self.links.surplus() {
-            self.links.release(peer);
-            cx.out.push(Output::Close(peer));
-        }
-        self.links.tidy();
+        let wanted = self.wanted();
+        self.links.follow(wanted.into_iter(), cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

@@ -13,9 +13,6 @@ const JOIN: Duration = Duration::from_millis(2_000);
 /// How long a question may take.
 const LATE: Duration = Duration::from_secs(6);
 
-/// How soon the neighbours are asked after a change; half as often each time, up to the paper's pace.
-const QUICK: u32 = 500;
-
 /// How long news of the successors waits for more.
 const TELL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
 
@@ -25,23 +22,12 @@ const HOP_LIMIT: u8 = 64;
 /// The most peers taken from one list.
 const MAX_LISTED: usize = 64;
 
-/// When the neighbours are asked next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
-    round: u32,
-    wait_ms: u32,
-    /// The interval refreshed last.
-    refreshed: u8,
-    /// The predecessor is about to be told of other successors.
-    is_telling: bool,
-}
-
 impl Chord {
     pub(super) fn on_join(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
         if self.phase == Phase::Placed {
             return match contacts.is_empty() {
                 true => {
-                    self.pace.wait_ms = cx.config().stabilise_ms;
+                    self.pace.rest(cx.config().stabilise_ms);
                     self.arm(cx);
                 }
                 false => contacts
@@ -98,25 +84,21 @@ impl Chord {
     }
 
     fn stabilise_later(&mut self, cx: &mut Cx<'_>) {
-        self.pace.round = self.pace.round.wrapping_add(1);
-        let wait = Duration::from_millis(u64::from(self.pace.wait_ms.max(QUICK)));
-        let span = cx.random.between(wait / 2, wait);
-        cx.after(span, Timer::Stabilise(self.pace.round));
+        let (span, round) = self.pace.next(cx.random);
+        cx.after(span, Timer::Stabilise(round));
     }
 
     /// Something changed nearby: the neighbours are asked soon.
     fn quicken(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Placed && self.pace.wait_ms > QUICK {
-            self.pace.wait_ms = QUICK;
+        if self.phase == Phase::Placed && self.pace.quicken() {
             self.stabilise_later(cx);
         }
     }
 
     pub(super) fn on_stabilise(&mut self, cx: &mut Cx<'_>, round: u32) {
-        if round != self.pace.round {
+        if self.pace.elapse(round, cx.config().stabilise_ms).is_none() {
             return;
         }
-        self.pace.wait_ms = (self.pace.wait_ms.max(QUICK) * 2).min(cx.config().stabilise_ms);
         self.stabilise_later(cx);
         if let Some(successor) = self.successor() {
             cx.send(successor.peer, Message::Ask);
@@ -125,14 +107,14 @@ impl Chord {
 
     /// Differs from the paper: a list that changed is told the predecessor soon, not only when asked for.
     fn tell_soon(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Placed && !std::mem::replace(&mut self.pace.is_telling, true) {
+        if self.phase == Phase::Placed && !std::mem::replace(&mut self.is_telling, true) {
             let span = cx.random.between(TELL.0, TELL.1);
             cx.after(span, Timer::Tell);
         }
     }
 
     pub(super) fn on_tell_timer(&mut self, cx: &mut Cx<'_>) {
-        self.pace.is_telling = false;
+        self.is_telling = false;
         if let Some(predecessor) = self.predecessor {
             self.tell_neighbours(cx, predecessor.peer);
         }
@@ -165,12 +147,12 @@ impl Chord {
         let refresh = Duration::from_millis(u64::from(cx.config().refresh_ms));
         cx.after(refresh, Timer::Refresh);
         let least = self.least_interval();
-        let next = self.pace.refreshed.checked_sub(1);
-        self.pace.refreshed = match next {
+        let next = self.refreshed.checked_sub(1);
+        self.refreshed = match next {
             Some(next) if next >= least => next,
             _ => (Point::BITS - 1) as u8,
         };
-        self.refresh(cx, self.pace.refreshed);
+        self.refresh(cx, self.refreshed);
     }
 
     fn refresh_all(&mut self, cx: &mut Cx<'_>) {

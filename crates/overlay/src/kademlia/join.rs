@@ -47,7 +47,7 @@ impl Kademlia {
             }
             // Built, it has no timers yet.
             Phase::Placed if contacts.is_empty() => {
-                self.pace.wait_ms = cx.config().compare_ms;
+                self.pace.rest(cx.config().compare_ms);
                 self.arm(cx);
             }
             Phase::Announcing(_) | Phase::Placed => {

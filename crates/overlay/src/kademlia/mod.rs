@@ -28,10 +28,11 @@ use serde::{Deserialize, Serialize};
 
 use self::{buckets::Buckets, join::Phase};
 use crate::{
-    Contact, Event, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View,
+    Contact, Event, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     links::Links,
     lookup::{Lookup, Width},
     lost::{Lost, PROBE},
+    pace::Pace,
     requests::Requests,
 };
 
@@ -244,7 +245,7 @@ pub struct Kademlia {
     /// The buckets to be refreshed as soon as there is time, a bit for each.
     due: u128,
     lost: Lost,
-    pace: upkeep::Pace,
+    pace: Pace,
 }
 
 impl Overlay for Kademlia {
@@ -272,7 +273,7 @@ impl Overlay for Kademlia {
             searched: 0,
             due: 0,
             lost: Lost::default(),
-            pace: upkeep::Pace::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -360,12 +361,8 @@ impl Kademlia {
         let placed: Vec<_> = peers.iter().map(|it| (index(it), it.peer)).collect();
         peer.buckets.fill(placed.into_iter());
         let wanted = peer.wanted(view.config);
-        for (.., neighbour) in &wanted {
-            peer.links.set_up(*neighbour, true);
-            peer.links.hold(*neighbour);
-        }
         let roles = wanted.iter().map(|(_, role, it)| (*it, *role));
-        peer.links.want(roles, |_| false);
+        peer.links.build(roles);
         let is_wanted = |it: &&Contact| peer.links.is_wanted(it.peer);
         let ways = peers.iter().filter(is_wanted).map(|it| Way {
             point: it.point,
@@ -439,15 +436,7 @@ impl Kademlia {
             cx.tell(Event::Changed);
         }
         let roles = wanted.iter().map(|(_, role, peer)| (*peer, *role));
-        for peer in self.links.want(roles, |link| !link.is_held) {
-            self.links.hold(peer);
-            cx.out.push(Output::Open(peer));
-        }
-        while let Some(peer) = self.links.surplus() {
-            self.links.release(peer);
-            cx.out.push(Output::Close(peer));
-        }
-        self.links.tidy();
+        self.links.follow(roles, cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

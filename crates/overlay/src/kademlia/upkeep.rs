@@ -18,9 +18,6 @@ const LATE: Duration = Duration::from_secs(3);
 /// Round trips of a question that needs a connection first: two for that, one for itself.
 const DIAL_TRIPS: u32 = 3;
 
-/// How soon siblings are compared after a change; half as often each time, up to the longest pace.
-const QUICK: u32 = 500;
-
 /// While the pace is quicker than this, so many siblings are asked at a time; then one.
 const SLOW: u32 = 4_000;
 const ASKED_IN_HASTE: usize = 3;
@@ -37,12 +34,8 @@ const MAX_LISTED: usize = 64;
 /// How often buckets are looked through in the time after which they count as unused.
 const LOOKS: u32 = 8;
 
-/// When siblings are compared next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
-    round: u32,
-    pub(super) wait_ms: u32,
-}
+/// The shortest time between two looks, in milliseconds, however short the refresh.
+const SHORTEST_LOOK: u32 = 500;
 
 impl Kademlia {
     fn ask(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
@@ -399,26 +392,23 @@ impl Kademlia {
     }
 
     fn compare_later(&mut self, cx: &mut Cx<'_>) {
-        self.pace.round = self.pace.round.wrapping_add(1);
-        let wait = Duration::from_millis(u64::from(self.pace.wait_ms.max(QUICK)));
-        let span = cx.random.between(wait / 2, wait);
-        cx.after(span, Timer::Compare(self.pace.round));
+        let (span, round) = self.pace.next(cx.random);
+        cx.after(span, Timer::Compare(round));
     }
 
     /// Something changed nearby: siblings are compared soon.
     fn quicken(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Placed && self.pace.wait_ms > QUICK {
-            self.pace.wait_ms = QUICK;
+        if self.phase == Phase::Placed && self.pace.quicken() {
             self.compare_later(cx);
         }
     }
 
     pub(super) fn on_compare(&mut self, cx: &mut Cx<'_>, round: u32) {
-        if round != self.pace.round {
+        let longest = cx.config().compare_ms;
+        let Some(waited) = self.pace.elapse(round, longest) else {
             return;
-        }
-        let is_hasty = self.pace.wait_ms < SLOW;
-        self.pace.wait_ms = (self.pace.wait_ms.max(QUICK) * 2).min(cx.config().compare_ms);
+        };
+        let is_hasty = waited < SLOW;
         self.compare_later(cx);
         let mut siblings: Vec<_> = self.links.linked(Role::Sibling).collect();
         let count = if is_hasty { ASKED_IN_HASTE } else { 1 };
@@ -472,5 +462,7 @@ impl Kademlia {
 }
 
 fn look_span(cx: &Cx<'_>) -> Duration {
-    Duration::from_millis(u64::from((cx.config().refresh_ms / LOOKS).max(QUICK)))
+    Duration::from_millis(u64::from(
+        (cx.config().refresh_ms / LOOKS).max(SHORTEST_LOOK),
+    ))
 }

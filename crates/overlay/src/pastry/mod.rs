@@ -28,10 +28,11 @@ use serde::{Deserialize, Serialize};
 
 use self::{leaves::Leaves, near::Near};
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View,
+    Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     digits::{Digits, Slot},
     links::Links,
     lost::Lost,
+    pace::Pace,
     requests::Requests,
 };
 
@@ -199,7 +200,9 @@ pub struct Pastry {
     links: Links<Role>,
     requests: Requests<Purpose>,
     lost: Lost,
-    pace: upkeep::Pace,
+    pace: Pace,
+    /// The row compared last, once all is quiet.
+    compared: u8,
     /// Whether the table may name others than those to whom connections are held.
     is_altered: bool,
 }
@@ -226,7 +229,8 @@ impl Overlay for Pastry {
             links: Links::default(),
             requests: Requests::default(),
             lost: Lost::default(),
-            pace: upkeep::Pace::default(),
+            pace: Pace::default(),
+            compared: 0,
             is_altered: false,
         }
     }
@@ -316,11 +320,8 @@ impl Pastry {
         for leaf in leaves {
             peer.leaves.insert(leaf);
         }
-        let wanted: Vec<_> = peer.wanted(|_| true);
-        for neighbour in wanted {
-            peer.links.set_up(neighbour, true);
-            peer.links.hold(neighbour);
-        }
+        let wanted = peer.wanted();
+        peer.links.build(wanted.into_iter());
         peer
     }
 
@@ -342,10 +343,9 @@ impl Pastry {
         slots.filter_map(|(slot, peers)| Some((slot, peers.first()?.contact())))
     }
 
-    /// Notes whom the table names; gives those whose links are meant.
-    fn wanted(&mut self, is_meant: impl Fn(&crate::links::Link<Role>) -> bool) -> Vec<Peer> {
-        let table: Vec<_> = self.table().map(|(it, role)| (it.peer, role)).collect();
-        self.links.want(table.into_iter(), is_meant).into_vec()
+    /// Whom connections are held to, and as what.
+    fn wanted(&self) -> Vec<(Peer, Role)> {
+        self.table().map(|(it, role)| (it.peer, role)).collect()
     }
 
     /// Holds connections to all of the table, and to nobody else.
@@ -353,15 +353,8 @@ impl Pastry {
         if self.phase == Phase::Left || !std::mem::take(&mut self.is_altered) {
             return;
         }
-        for peer in self.wanted(|link| !link.is_held) {
-            self.links.hold(peer);
-            cx.out.push(Output::Open(peer));
-        }
-        while let Some(peer) = self.links.surplus() {
-            self.links.release(peer);
-            cx.out.push(Output::Close(peer));
-        }
-        self.links.tidy();
+        let wanted = self.wanted();
+        self.links.follow(wanted.into_iter(), cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

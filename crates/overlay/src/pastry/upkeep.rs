@@ -14,9 +14,6 @@ use crate::{
 /// How long a question may take.
 const LATE: Duration = Duration::from_secs(6);
 
-/// How soon leaf sets are compared after a change; half as often each time, up to the longest.
-const QUICK: u32 = 500;
-
 /// How long a slot waits for the answer to one question before another peer is asked; twice as long
 /// each time.
 const REFILL: Duration = Duration::from_millis(1_000);
@@ -29,15 +26,6 @@ const MAX_LISTED: usize = 128;
 
 /// Peers whose round trips are measured for one list: enough to come by the near ones in time.
 const MEASURED: usize = 2;
-
-/// When leaf sets are compared next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
-    round: u32,
-    wait_ms: u32,
-    /// The row compared last, once all is quiet.
-    row: u8,
-}
 
 impl Pastry {
     pub(super) fn open(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
@@ -64,37 +52,34 @@ impl Pastry {
 
     /// A life among others begins: rows are compared at once and then ever more rarely.
     pub(super) fn compare_soon(&mut self, cx: &mut Cx<'_>) {
-        self.pace.wait_ms = QUICK;
+        self.pace.hurry();
         self.compare_later(cx);
     }
 
     /// All is known already.
     pub(super) fn compare_at_leisure(&mut self, cx: &mut Cx<'_>) {
-        self.pace.wait_ms = cx.config().compare_ms;
+        self.pace.rest(cx.config().compare_ms);
         self.compare_later(cx);
     }
 
     fn compare_later(&mut self, cx: &mut Cx<'_>) {
-        self.pace.round = self.pace.round.wrapping_add(1);
-        let wait = Duration::from_millis(u64::from(self.pace.wait_ms.max(QUICK)));
-        let span = cx.random.between(wait / 2, wait);
-        cx.after(span, Timer::Compare(self.pace.round));
+        let (span, round) = self.pace.next(cx.random);
+        cx.after(span, Timer::Compare(round));
     }
 
     /// Something changed nearby: leaf sets are compared soon.
     fn quicken(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Placed && self.pace.wait_ms > QUICK {
-            self.pace.wait_ms = QUICK;
+        if self.phase == Phase::Placed && self.pace.quicken() {
             self.compare_later(cx);
         }
     }
 
     pub(super) fn on_compare(&mut self, cx: &mut Cx<'_>, round: u32) {
-        if round != self.pace.round {
+        let longest = cx.config().compare_ms;
+        let Some(waited) = self.pace.elapse(round, longest) else {
             return;
-        }
-        let is_quiet = self.pace.wait_ms >= cx.config().compare_ms;
-        self.pace.wait_ms = (self.pace.wait_ms.max(QUICK) * 2).min(cx.config().compare_ms);
+        };
+        let is_quiet = waited >= longest;
         self.compare_later(cx);
         for leaf in self.firsts() {
             self.ask(cx, leaf, Part::Leaves);
@@ -106,11 +91,11 @@ impl Pastry {
             }
             return;
         }
-        self.pace.row = match self.pace.row + 1 {
+        self.compared = match self.compared + 1 {
             next if next < rows.end => next,
             _ => 0,
         };
-        self.ask_row(cx, self.pace.row);
+        self.ask_row(cx, self.compared);
         if let Some(near) = self.near.any(cx.random) {
             self.ask(cx, near, Part::Near);
         }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{roster::Roster, upkeep::Search};
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View, links::Links, lost::Lost,
+    Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View, links::Links, lost::Lost,
 };
 
 type Cx<'a> = crate::Cx<'a, Star>;
@@ -396,15 +396,7 @@ impl Star {
         });
         let hub = self.hub.iter().map(|it| (it.peer, Role::Hub));
         let wanted: Vec<_> = hub.chain(others.map(|it| (it, Role::StandIn))).collect();
-        for peer in self.links.want(wanted.into_iter(), |link| !link.is_held) {
-            self.links.hold(peer);
-            cx.out.push(Output::Open(peer));
-        }
-        while let Some(peer) = self.links.surplus() {
-            self.links.release(peer);
-            cx.out.push(Output::Close(peer));
-        }
-        self.links.tidy();
+        self.links.follow(wanted.into_iter(), cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

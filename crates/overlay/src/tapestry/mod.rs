@@ -24,10 +24,11 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View,
+    Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     digits::{Digits, Slot},
     links::Links,
     lost::Lost,
+    pace::Pace,
     requests::Requests,
 };
 
@@ -175,7 +176,9 @@ pub struct Tapestry {
     links: Links<Primary>,
     requests: Requests<Purpose>,
     lost: Lost,
-    pace: upkeep::Pace,
+    pace: Pace,
+    /// The row compared last, once all is quiet.
+    compared: u8,
     /// Whether the table may name others than those to whom connections are held.
     is_altered: bool,
 }
@@ -201,7 +204,8 @@ impl Overlay for Tapestry {
             links: Links::default(),
             requests: Requests::default(),
             lost: Lost::default(),
-            pace: upkeep::Pace::default(),
+            pace: Pace::default(),
+            compared: 0,
             is_altered: false,
         }
     }
@@ -282,11 +286,8 @@ impl Tapestry {
         for entry in entries {
             peer.digits.learn(entry);
         }
-        let wanted: Vec<_> = peer.wanted(|_| true);
-        for neighbour in wanted {
-            peer.links.set_up(neighbour, true);
-            peer.links.hold(neighbour);
-        }
+        let wanted = peer.wanted();
+        peer.links.build(wanted.into_iter());
         peer
     }
 
@@ -301,10 +302,9 @@ impl Tapestry {
         self.toward(point, None)
     }
 
-    /// Notes whom the mesh names first; gives those whose links are meant.
-    fn wanted(&mut self, is_meant: impl Fn(&crate::links::Link<Primary>) -> bool) -> Vec<Peer> {
-        let primaries: Vec<_> = self.slots().map(|(_, it)| (it.peer, Primary)).collect();
-        self.links.want(primaries.into_iter(), is_meant).into_vec()
+    /// Whom connections are held to.
+    fn wanted(&self) -> Vec<(Peer, Primary)> {
+        self.slots().map(|(_, it)| (it.peer, Primary)).collect()
     }
 
     /// Holds connections to the first of each slot, and to nobody else.
@@ -312,15 +312,8 @@ impl Tapestry {
         if self.phase == Phase::Left || !std::mem::take(&mut self.is_altered) {
             return;
         }
-        for peer in self.wanted(|link| !link.is_held) {
-            self.links.hold(peer);
-            cx.out.push(Output::Open(peer));
-        }
-        while let Some(peer) = self.links.surplus() {
-            self.links.release(peer);
-            cx.out.push(Output::Close(peer));
-        }
-        self.links.tidy();
+        let wanted = self.wanted();
+        self.links.follow(wanted.into_iter(), cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

@@ -119,7 +119,8 @@ mod tests {
                 links: crate::links::Links::default(),
                 requests: crate::requests::Requests::default(),
                 lost: crate::lost::Lost::default(),
-                pace: super::super::upkeep::Pace::default(),
+                pace: crate::pace::Pace::default(),
+                compared: 0,
                 is_altered: false,
             };
             // Everybody begins elsewhere, so that tables differ.

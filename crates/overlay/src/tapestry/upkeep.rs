@@ -18,9 +18,6 @@ const JOIN: Duration = Duration::from_millis(2_000);
 /// How long a question may take.
 const LATE: Duration = Duration::from_secs(6);
 
-/// How soon rows are compared after a change; half as often each time, up to the longest.
-const QUICK: u32 = 500;
-
 /// How long a slot waits for the answer to one question before another peer is asked; twice as long
 /// each time.
 const REFILL: Duration = Duration::from_millis(1_000);
@@ -43,20 +40,11 @@ const MAX_TOLD: usize = 512;
 /// Peers named to those told: the closest know who else shares the prefix.
 const STAND_INS: usize = 8;
 
-/// When rows are compared next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
-    round: u32,
-    wait_ms: u32,
-    /// The row compared last, once all is quiet.
-    row: u8,
-}
-
 impl Tapestry {
     pub(super) fn on_enter(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
         if self.phase == Phase::Placed {
             if contacts.is_empty() {
-                self.pace.wait_ms = cx.config().compare_ms;
+                self.pace.rest(cx.config().compare_ms);
                 return self.compare_later(cx);
             }
             for contact in contacts {
@@ -111,7 +99,7 @@ impl Tapestry {
         self.phase = Phase::Placed;
         self.contacts = Vec::new();
         cx.tell(Event::Placed(self.guid.clone()));
-        self.pace.wait_ms = QUICK;
+        self.pace.hurry();
         self.compare_later(cx);
     }
 
@@ -142,26 +130,23 @@ impl Tapestry {
     }
 
     fn compare_later(&mut self, cx: &mut Cx<'_>) {
-        self.pace.round = self.pace.round.wrapping_add(1);
-        let wait = Duration::from_millis(u64::from(self.pace.wait_ms.max(QUICK)));
-        let span = cx.random.between(wait / 2, wait);
-        cx.after(span, Timer::Compare(self.pace.round));
+        let (span, round) = self.pace.next(cx.random);
+        cx.after(span, Timer::Compare(round));
     }
 
     /// Something changed nearby: rows are compared soon.
     fn quicken(&mut self, cx: &mut Cx<'_>) {
-        if self.phase == Phase::Placed && self.pace.wait_ms > QUICK {
-            self.pace.wait_ms = QUICK;
+        if self.phase == Phase::Placed && self.pace.quicken() {
             self.compare_later(cx);
         }
     }
 
     pub(super) fn on_compare(&mut self, cx: &mut Cx<'_>, round: u32) {
-        if round != self.pace.round {
+        let longest = cx.config().compare_ms;
+        let Some(waited) = self.pace.elapse(round, longest) else {
             return;
-        }
-        let is_quiet = self.pace.wait_ms >= cx.config().compare_ms;
-        self.pace.wait_ms = (self.pace.wait_ms.max(QUICK) * 2).min(cx.config().compare_ms);
+        };
+        let is_quiet = waited >= longest;
         self.compare_later(cx);
         let rows = self.digits.rows();
         if !is_quiet {
@@ -170,11 +155,11 @@ impl Tapestry {
             }
             return;
         }
-        self.pace.row = match self.pace.row + 1 {
+        self.compared = match self.compared + 1 {
             next if next < rows.end => next,
             _ => 0,
         };
-        self.ask_row(cx, self.pace.row);
+        self.ask_row(cx, self.compared);
         // Backups are held no connection to: now and then one shows that it is there.
         let backups: Vec<_> = self.backups().collect();
         if let Some(backup) = cx.random.pick(&backups).copied() {

@@ -24,8 +24,8 @@ use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Contact, Hop, Input, Neighbour, Output, Overlay, Reach, Target, View, Wish, links::Links,
-    lost::Lost, requests::Requests, views::PartialView,
+    Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View, Wish, links::Links, lost::Lost,
+    requests::Requests, views::PartialView,
 };
 
 type Cx<'a> = crate::Cx<'a, Unstructured>;
@@ -498,15 +498,7 @@ impl Unstructured {
             return;
         }
         let active = self.active.iter().map(|it| (it.peer, ()));
-        for peer in self.links.want(active, |link| !link.is_held) {
-            self.links.hold(peer);
-            cx.out.push(Output::Open(peer));
-        }
-        while let Some(peer) = self.links.surplus() {
-            self.links.release(peer);
-            cx.out.push(Output::Close(peer));
-        }
-        self.links.tidy();
+        self.links.follow(active, cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

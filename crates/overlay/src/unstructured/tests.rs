@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use ringweave_ids::{Random, Signature, Time};
 
 use super::*;
-use crate::{Event, Host, Loss, Profile};
+use crate::{Event, Host, Loss, Output, Profile};
 
 /// Peer number n has an id made of n.
 struct Desk;
