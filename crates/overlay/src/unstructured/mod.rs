@@ -221,6 +221,8 @@ pub enum Timer {
     Fill(u32),
     /// A search had its time.
     Late(u32),
+    /// Half of a search's time is over.
+    Again(u32),
     /// A lost peer is to be tried again.
     Probe,
 }
@@ -257,6 +259,8 @@ pub struct Searched {
     pub found: u32,
     /// Messages sent here for searches, anybody's.
     pub sent: u32,
+    /// Walkers that ended here for want of room.
+    pub dropped: u32,
 }
 
 /// One peer's views and the protocol that keeps them.
@@ -548,6 +552,7 @@ impl Unstructured {
             Timer::Shuffle => self.on_shuffle_timer(cx),
             Timer::Fill(round) => self.on_fill_timer(cx, round),
             Timer::Late(number) => self.on_late(cx, number),
+            Timer::Again(number) => self.on_again(cx, number),
             Timer::Probe => self.on_probe(cx),
         }
     }

@@ -101,14 +101,37 @@ impl Unstructured {
         }
         match config.search {
             Search::Walk => {
-                for _ in 0..config.walkers.clamp(1, 64) {
-                    self.walk(cx, query, 0, me);
-                }
+                self.send_walkers(cx, query);
+                let half = Duration::from_millis(u64::from(config.search_ms / 2));
+                cx.after(half, Timer::Again(number));
             }
             Search::Flood => {
                 self.searches.is_new(self.mark(cx, query));
                 self.flood(cx, query, config.ttl, me);
             }
+        }
+    }
+
+    fn send_walkers(&mut self, cx: &mut Cx<'_>, query: Query) {
+        for _ in 0..cx.config().walkers.clamp(1, 64) {
+            self.walk(cx, query, 0, query.origin);
+        }
+    }
+
+    /// Half of a search's time is over and nobody was found: walkers may be lost, with a peer or for want
+    /// of room, so as many set out again.
+    pub(super) fn on_again(&mut self, cx: &mut Cx<'_>, number: u32) {
+        let open = self.requests.iter().find(|it| it.number == number);
+        if let Some(wanted) = open.map(|it| it.purpose) {
+            let origin = cx.me();
+            self.send_walkers(
+                cx,
+                Query {
+                    wanted,
+                    origin,
+                    number,
+                },
+            );
         }
     }
 
@@ -211,6 +234,7 @@ impl Unstructured {
         let parked = &mut self.searches.parked;
         parked.retain(|it| since.since(it.since) < PARKED_FOR);
         if parked.len() >= MAX_PARKED {
+            self.searches.count.dropped += 1;
             return;
         }
         parked.push_back(Parked {

@@ -29,6 +29,9 @@ const PATIENCE: u64 = 120_000_000;
 /// Quiet between the last place taken and T = 0: a cluster that is still thin promotes a child after 20 s,
 /// which then connects; counts of branches climb to the center, a level each 3 s, and greetings grow rare.
 const QUIET: u64 = 25_000_000;
+/// Where tables go on improving after that, as fingers do, T = 0 is when they all stand, but no later than
+/// so long after.
+const CALM: u64 = 30_000_000;
 /// The end may fall into a promotion, or a link's loss: what just happened is known by so much later.
 const NEWS: u64 = 2_000_000;
 /// How long invariants may take to hold again after the last fault.
@@ -188,7 +191,7 @@ impl<'a, O: Lab> Story<'a, O> {
 
     /// The first check: what is just being mended has its time, as at the end.
     fn settled(&mut self, networks: u32, meter: &mut Meter<'_>) -> Findings {
-        let late = self.world.now + NEWS;
+        let late = self.world.now + CALM;
         let is_true = self.scenario.canary.is_none();
         let mut findings = self.world.check_apart(networks);
         while is_true && findings.violated > 0 && self.world.now < late {
