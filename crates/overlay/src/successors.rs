@@ -75,6 +75,25 @@ impl Successors {
         self.list.len() < before
     }
 
+    /// Keeps of those beyond `after`, up to and with `upto`, only these; gives those that went.
+    pub(crate) fn keep_between(
+        &mut self,
+        after: Point,
+        upto: Point,
+        is_kept: impl Fn(Peer) -> bool,
+    ) -> Vec<Peer> {
+        let (after, upto) = (self.distance(after), self.distance(upto));
+        let (me, side) = (self.me, self.side);
+        let is_gone = |it: &mut Contact| {
+            let distance = Self::new(me, side, 0).distance(it.point);
+            distance > after && distance <= upto && !is_kept(it.peer)
+        };
+        self.list
+            .extract_if(.., is_gone)
+            .map(|it| it.peer)
+            .collect()
+    }
+
     /// All, nearest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = Contact> {
         self.list.iter().copied()
@@ -94,6 +113,17 @@ mod tests {
 
     fn listed(list: &Successors) -> Vec<u32> {
         list.iter().map(|contact| contact.peer.0).collect()
+    }
+
+    #[test]
+    fn who_is_not_told_of_between_two_is_gone() {
+        let mut list = Successors::new(Point::new(50), Side::Clockwise, 8);
+        for value in [60, 70, 80, 10] {
+            list.insert(contact(value));
+        }
+        let gone = list.keep_between(Point::new(60), Point::new(80), |peer| peer == Peer(80));
+        assert_eq!(gone, [Peer(70)]);
+        assert_eq!(listed(&list), [60, 80, 10]);
     }
 
     #[test]

@@ -69,6 +69,19 @@ impl Fingers {
         self.list.len() < before
     }
 
+    /// The first peer at or after `start` is this one: those that were held to lie before it are gone.
+    /// Whether there were any.
+    pub(super) fn refute(&mut self, start: Point, first: Point) -> bool {
+        let (me, before) = (self.me, self.list.len());
+        let from = me.clockwise(start);
+        let room = start.clockwise(first);
+        self.list.retain(|(_, contact)| {
+            let distance = me.clockwise(contact.point);
+            distance < from || distance - from >= room
+        });
+        self.list.len() < before
+    }
+
     /// All, nearest first; each once.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = Contact> {
         self.list.iter().map(|(_, contact)| *contact)
@@ -94,6 +107,18 @@ mod tests {
         assert!(fingers.learn(contact(3)));
         let fingers: Vec<_> = fingers.iter().map(|it| it.peer.0).collect();
         assert_eq!(fingers, [3, 9]);
+    }
+
+    #[test]
+    fn who_would_lie_before_the_first_is_gone() {
+        let mut fingers = Fingers::new(Point::new(0));
+        for value in [3, 9, 17] {
+            fingers.learn(contact(value));
+        }
+        assert!(!fingers.refute(Point::new(8), Point::new(9)));
+        assert!(fingers.refute(Point::new(8), Point::new(17)));
+        let fingers: Vec<_> = fingers.iter().map(|it| it.peer.0).collect();
+        assert_eq!(fingers, [3, 17]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod fingers;
 mod route;
 mod stabilise;
 
-use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
+use ringweave_ids::{Guid, Key, Peer, PeerId, Point, Time};
 use serde::{Deserialize, Serialize};
 
 use self::fingers::Fingers;
@@ -209,6 +209,8 @@ pub struct Chord {
     links: Links<Role>,
     requests: Requests<Purpose>,
     lost: Lost,
+    /// Those that said goodbye, the latest last.
+    left: Vec<(Peer, Time)>,
     pace: Pace,
     /// The interval refreshed last.
     refreshed: u8,
@@ -238,6 +240,7 @@ impl Overlay for Chord {
             links: Links::default(),
             requests: Requests::default(),
             lost: Lost::default(),
+            left: Vec::new(),
             pace: Pace::default(),
             refreshed: 0,
             is_telling: false,
@@ -310,6 +313,7 @@ impl Overlay for Chord {
         used.extend(self.links.iter().map(|link| link.peer));
         used.extend(self.requests.iter().map(|request| request.to));
         used.extend(self.lost.iter());
+        used.extend(self.left.iter().map(|(peer, _)| *peer));
     }
 }
 

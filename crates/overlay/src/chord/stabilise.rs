@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringweave_ids::{Peer, Point};
+use ringweave_ids::{Peer, Point, Time};
 
 use super::{Choice, Chord, Cx, Message, PROBE, Phase, Purpose, Timer};
 use crate::{Contact, Event};
@@ -15,6 +15,10 @@ const LATE: Duration = Duration::from_secs(6);
 
 /// How long news of the successors waits for more.
 const TELL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
+
+/// How long what others say of a peer that said goodbye is not believed, and of how many.
+const LEFT_FOR: Duration = Duration::from_secs(60);
+const MAX_LEFT: usize = 16;
 
 /// Hops after which a question is dropped.
 const HOP_LIMIT: u8 = 64;
@@ -238,6 +242,12 @@ impl Chord {
         let found: Vec<_> = found.map(|peer| Contact::of(cx.host(), *peer)).collect();
         match purpose {
             Some(Purpose::Finger(interval)) => {
+                if let Some(first) = found.first()
+                    && cx.config().fingers == Choice::Fixed
+                {
+                    let start = self.fingers.start(interval);
+                    self.fingers.refute(start, first.point);
+                }
                 let first = found.first().filter(|it| it.peer != cx.me());
                 let beyond = first.filter(|it| self.fingers.interval(it.point) >= Some(interval));
                 if let Some(finger) = beyond {
@@ -273,7 +283,10 @@ impl Chord {
 
     /// A peer is said to be on the circle: it is connected to before it counts.
     fn learn(&mut self, cx: &mut Cx<'_>, contact: Contact) {
-        if contact.peer == cx.me() {
+        let before = self.predecessor.filter(|it| *it != contact);
+        let is_between = before.is_some_and(|it| contact.point.is_in(it.point, self.me.point));
+        // Between my predecessor and me is nobody, or it says so itself.
+        if contact.peer == cx.me() || is_between || self.has_left(cx.now, contact.peer) {
             return;
         }
         if self.successors.insert(contact) {
@@ -317,8 +330,29 @@ impl Chord {
             self.learn(cx, contact);
         }
         let is_first = self.successor().is_some_and(|it| it.peer == from);
+        if is_first {
+            self.adopt(cx, from, successors);
+        }
         if is_first && predecessor != Some(cx.me()) {
             cx.send(from, Message::Notify);
+        }
+    }
+
+    /// The list is the successor's own, behind it (Zave, section 3): who is not in that is gone.
+    fn adopt(&mut self, cx: &mut Cx<'_>, from: Peer, told: &[Peer]) {
+        let Some(last) = told.iter().take(MAX_LISTED).next_back() else {
+            return;
+        };
+        let [after, upto] = [from, *last].map(|peer| Contact::of(cx.host(), peer).point);
+        let is_told = |peer| told.contains(&peer);
+        let mut gone = self.successors.keep_between(after, upto, is_told);
+        if let Some(before) = self.predecessor {
+            let end = self.me.point.plus(u128::MAX);
+            gone.extend(self.successors.keep_between(before.point, end, |_| false));
+        }
+        for gone in gone {
+            self.fingers.remove(gone);
+            self.tell_soon(cx);
         }
     }
 
@@ -332,6 +366,7 @@ impl Chord {
         if before == Some(contact) {
             return;
         }
+        self.left.retain(|(peer, _)| *peer != from);
         let is_nearer = before.is_none_or(|it| contact.point.is_in(it.point, self.me.point));
         if !is_nearer {
             // It does not know who is between us.
@@ -439,6 +474,10 @@ impl Chord {
     ) {
         let was_before = self.predecessor.is_some_and(|it| it.peer == from);
         self.forget(cx, from);
+        if self.left.len() >= MAX_LEFT {
+            self.left.remove(0);
+        }
+        self.left.push((from, cx.now));
         let before = predecessor.filter(|it| was_before && *it != cx.me());
         if let Some(before) = before {
             self.predecessor = Some(Contact::of(cx.host(), before));
@@ -447,6 +486,12 @@ impl Chord {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
+    }
+
+    /// Whether a peer said goodbye so lately that others may not know it yet.
+    fn has_left(&self, now: Time, peer: Peer) -> bool {
+        let mut left = self.left.iter();
+        left.any(|(it, since)| *it == peer && now.since(*since) < LEFT_FOR)
     }
 
     fn probe_later(&mut self, cx: &mut Cx<'_>) {

@@ -73,7 +73,6 @@ fn leaves_outlive_a_superpeer() {
 }
 
 #[test]
-#[ignore = "known failure: they do, but a broadcast then sends a few copies twice"]
 fn leaves_without_any_superpeer_find_their_way_back() {
     let mut net = grown(60);
     let inside = net.peers().filter(|(_, peer)| peer.circle().is_some());

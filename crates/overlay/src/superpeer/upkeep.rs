@@ -137,6 +137,10 @@ impl Superpeer {
                 number,
                 hops,
             } if origin != cx.me() && hops < HOP_LIMIT => {
+                if hops > 0 {
+                    // It came over a table that takes this peer for a superpeer.
+                    cx.send(from, Message::Inner(LEFT));
+                }
                 let Some(first) = self.first() else { return };
                 let hops = hops + 1;
                 let find = chord::Message::Find {
