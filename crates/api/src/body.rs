@@ -96,6 +96,15 @@ pub struct TraceBody {
     pub to: String,
 }
 
+/// What the network is to become.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvolveBody {
+    /// The topology: `polyring`, `chord`, `kademlia`, `pastry`, `tapestry`, `unstructured`, `star` or
+    /// `superpeer`.
+    pub to: String,
+}
+
 /// A delivered message.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Delivered {
@@ -331,8 +340,10 @@ pub struct StatusAnswer {
     pub network: String,
     /// Whether joining needs an invite with a secret.
     pub closed: bool,
-    /// The topology.
+    /// The topology that messages go over.
     pub topology: String,
+    /// Where the network is on its way to another one, if it is on its way.
+    pub evolution: Option<EvolutionAnswer>,
     /// Most positions in a ring.
     pub ring_size: usize,
     /// Members of a position with children.
@@ -373,6 +384,7 @@ impl From<ringweave_net::Status> for StatusAnswer {
             network: status.network,
             closed: status.closed,
             topology: status.topology.into(),
+            evolution: status.evolution.map(Into::into),
             ring_size: status.ring_size,
             cluster: status.cluster,
             policy: status.policy,
@@ -386,6 +398,28 @@ impl From<ringweave_net::Status> for StatusAnswer {
             uptime_s: status.uptime.as_secs_f64(),
             rss_bytes: crate::metrics::resident(),
             counters: status.counters.into(),
+        }
+    }
+}
+
+/// A network on its way from one topology to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EvolutionAnswer {
+    /// `preparing`: peers take places in the new topology, messages go over the old one; `finishing`:
+    /// messages go over the new one, and those under way in the old one arrive.
+    pub stage: String,
+    /// The topology that it leaves.
+    pub from: String,
+    /// The topology that it goes to.
+    pub to: String,
+}
+
+impl From<ringweave_net::Evolution> for EvolutionAnswer {
+    fn from(evolution: ringweave_net::Evolution) -> Self {
+        Self {
+            stage: evolution.stage.into(),
+            from: evolution.from.into(),
+            to: evolution.to.into(),
         }
     }
 }

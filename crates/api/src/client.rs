@@ -14,8 +14,9 @@ use tokio::net::TcpStream;
 use crate::{
     Fault,
     body::{
-        BroadcastAnswer, BroadcastBody, Delivered, InviteAnswer, MulticastAnswer, MulticastBody,
-        PeersAnswer, ResolveAnswer, SendBody, StatusAnswer, TraceAnswer, TraceBody, TreeAnswer,
+        BroadcastAnswer, BroadcastBody, Delivered, EvolveBody, InviteAnswer, MulticastAnswer,
+        MulticastBody, PeersAnswer, ResolveAnswer, SendBody, StatusAnswer, TraceAnswer, TraceBody,
+        TreeAnswer,
     },
     files::{self, Address},
 };
@@ -190,6 +191,14 @@ impl Client {
         self.post("/v1/trace", body).await
     }
 
+    /// Begins to move the network to another topology; gives the peer's state then.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn evolve(&self, body: &EvolveBody) -> Result<StatusAnswer, ClientError> {
+        self.post("/v1/evolve", body).await
+    }
+
     /// The messages for the application, the waiting ones first.
     ///
     /// # Errors
@@ -282,9 +291,7 @@ impl Client {
             .map_err(|error| self.broken(error))?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(ClientError::Denied(self.host()))
-            }
+            StatusCode::UNAUTHORIZED => Err(ClientError::Denied(self.host())),
             _ => {
                 let body = Limited::new(response.into_body(), MAX_ANSWER)
                     .collect()

@@ -29,6 +29,7 @@ use crate::routes;
         routes::trace,
         routes::listen,
         routes::events,
+        routes::evolve,
         routes::leave,
     ),
     modifiers(&Bearer)
@@ -65,7 +66,7 @@ mod tests {
     fn the_document_tells_every_path_and_resolves_every_reference() {
         let text = document().to_json().unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["paths"].as_object().unwrap().len(), 12);
+        assert_eq!(value["paths"].as_object().unwrap().len(), 13);
         let schemas = value["components"]["schemas"].as_object().unwrap();
         for reference in text.split("#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -45,11 +45,11 @@ pub enum Word {
     Ambiguous,
     /// The request, or a word in it, is not what it should be.
     Malformed,
-    /// The token is missing or wrong, or the request came from elsewhere.
+    /// The token is missing or wrong, the request came from elsewhere, or this peer may not do that.
     Denied,
     /// No peer runs here.
     Stopped,
-    /// As many streams as allowed are open.
+    /// As many streams as allowed are open, or the network is in the middle of what it does.
     Busy,
     /// Anything else.
     Failed,
@@ -120,6 +120,8 @@ impl From<CallError> for Fault {
             CallError::Ambiguous { .. } => Self::new(Word::Ambiguous, message),
             CallError::Malformed(_) => Self::new(Word::Malformed, message),
             CallError::Stopped => Self::new(Word::Stopped, message),
+            CallError::Denied(_) => Self::new(Word::Denied, message),
+            CallError::Busy(_) => Self::new(Word::Busy, message),
             _ => Self::new(Word::Failed, message),
         }
     }

@@ -11,16 +11,16 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use ringweave_net::{Handle, PeerRef};
+use ringweave_net::{Handle, PeerRef, Topology};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Fault, Word,
     body::{
-        BroadcastAnswer, BroadcastBody, Delivered, InviteAnswer, MulticastAnswer, MulticastBody,
-        Payload, PeersAnswer, ReceiverResult, ResolveAnswer, SendBody, StatusAnswer, TraceAnswer,
-        TraceBody, TreeAnswer, TreePeerAnswer,
+        BroadcastAnswer, BroadcastBody, Delivered, EvolveBody, InviteAnswer, MulticastAnswer,
+        MulticastBody, Payload, PeersAnswer, ReceiverResult, ResolveAnswer, SendBody, StatusAnswer,
+        TraceAnswer, TraceBody, TreeAnswer, TreePeerAnswer,
     },
     document, guard,
     guard::Guard,
@@ -71,6 +71,7 @@ pub(crate) fn router(peer: Handle, guard: Arc<Guard>) -> Router {
         .route("/v1/trace", post(trace))
         .route("/v1/listen", get(listen))
         .route("/v1/events", get(events))
+        .route("/v1/evolve", post(evolve))
         .route("/v1/leave", post(leave))
         .fallback(nothing)
         .method_not_allowed_fallback(not_so)
@@ -293,6 +294,21 @@ pub(crate) async fn listen(State(shared): State<Shared>) -> Result<Response, Fau
 pub(crate) async fn events(State(shared): State<Shared>) -> Result<Response, Fault> {
     let place = place(&shared)?;
     Ok(stream::events(shared.peer.events(), place).into_response())
+}
+
+/// Begins to move the network to another topology; the state tells how far it is.
+#[utoipa::path(post, path = "/v1/evolve", request_body = EvolveBody, responses(
+    (status = 202, body = StatusAnswer), (status = "4XX", body = Fault)
+))]
+pub(crate) async fn evolve(
+    State(shared): State<Shared>,
+    Body(body): Body<EvolveBody>,
+) -> Result<(StatusCode, Json<StatusAnswer>), Fault> {
+    let to = body.to.parse::<Topology>();
+    let to = to.map_err(|error| Fault::new(Word::Malformed, error.to_string()))?;
+    shared.peer.evolve(to).await?;
+    let status = shared.peer.status().await?;
+    Ok((StatusCode::ACCEPTED, Json(status.into())))
 }
 
 /// Leaves the network in an orderly way and ends the peer.

@@ -14,7 +14,7 @@ use ringweave_overlay::Host;
 
 use crate::{
     card::{ADDRESSES, Card, is_signed},
-    network::Network,
+    network::{Network, Step},
     seen::Seen,
 };
 
@@ -91,6 +91,16 @@ impl Book {
     /// The network all this is about.
     pub(crate) fn about(&self) -> &Network {
         &self.network
+    }
+
+    /// Takes the network for this from now on.
+    pub(crate) fn settle(&mut self, network: Network) {
+        self.network = network;
+    }
+
+    /// The network one step on, if the owner holds the network's key.
+    pub(crate) fn step(&self, step: Step) -> Option<Network> {
+        self.network.step(self.network_key.as_ref()?, step)
     }
 
     /// Whether the owner holds the network's key.

@@ -55,8 +55,8 @@ pub(crate) enum Event {
     Found(PeerId, Vec<SocketAddr>),
     /// The application took messages out of its inbox.
     Taken,
-    /// The other side of a link passed on cards that changed.
-    Noted(LinkId, Vec<note::Told>),
+    /// The other side of a link told of cards that changed, or of the network.
+    Noted(LinkId, note::Note),
     /// The way of a link's packets may be another.
     Rerouted(LinkId),
     /// The relay that passes packets on to this peer: the one in use, the one that is out of reach.

@@ -25,7 +25,7 @@ use crate::{
 
 /// What QUIC calls this protocol.
 pub(crate) const ALPN: &[u8] = b"ringweave/1";
-/// Largest body of a greeting: the card, three hashes, three numbers.
+/// Largest body of a greeting: the card, the network, a hash, a number.
 const HELLO_CAP: usize = CARD_CAP + 256;
 /// The label under which keying material is derived.
 const LABEL: &[u8] = b"EXPORTER-ringweave-admission-1";
@@ -122,15 +122,13 @@ pub(crate) enum Turned {
 /// What one peer tells another at first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    network: [u8; 32],
-    configuration: [u8; 32],
+    /// What the peer takes the network for, signed.
+    pub(crate) network: Network,
     proof: Option<[u8; 32]>,
     /// Where the peer is reached, signed.
     pub(crate) card: Bytes,
     /// Which life of the peer this is.
     pub(crate) incarnation: u64,
-    /// Which overlay of the process the connection is for; 0 is the main one.
-    pub(crate) instance: u32,
 }
 
 /// Which side of a connection.
@@ -146,8 +144,7 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Gate {
     me: PeerId,
-    network: Network,
-    digest: [u8; 32],
+    network: RwLock<Network>,
     secret: Option<Secret>,
     incarnation: u64,
     /// What keys the passes.
@@ -163,13 +160,11 @@ impl Gate {
         incarnation: u64,
         card: Bytes,
     ) -> Self {
-        let digest = network.digest();
         // Into an open network whoever knows it is let in, and so into its relays.
         let passes = secret.map_or(network.id, |secret| secret.0);
         Self {
             me,
-            network,
-            digest,
+            network: RwLock::new(network),
             secret,
             incarnation,
             passes: Secret(blake3::derive_key(PASSES, &passes)),
@@ -183,6 +178,21 @@ impl Gate {
             .card
             .write()
             .expect("nothing panics while it holds this lock") = card;
+    }
+
+    /// Takes the network for this from now on.
+    pub(crate) fn settle(&self, network: Network) {
+        *self
+            .network
+            .write()
+            .expect("nothing panics while it holds this lock") = network;
+    }
+
+    fn network(&self) -> Network {
+        let network = self.network.read();
+        network
+            .expect("nothing panics while it holds this lock")
+            .clone()
     }
 
     /// What lets this peer use the relay of `host`: worth nothing to others, or at another relay.
@@ -235,8 +245,7 @@ impl Gate {
         send: &mut SendStream,
     ) -> Result<(), Turned> {
         let hello = Hello {
-            network: self.network.id,
-            configuration: self.digest,
+            network: self.network(),
             proof: self.proof(connection, side, &self.me, &remote(connection)),
             card: self
                 .card
@@ -244,7 +253,6 @@ impl Gate {
                 .expect("nothing panics while it holds this lock")
                 .clone(),
             incarnation: self.incarnation,
-            instance: 0,
         };
         let body = wire::to_vec(&hello);
         let length = u16::try_from(body.len()).expect("a greeting is under a kilobyte");
@@ -288,13 +296,20 @@ impl Gate {
             .await
             .map_err(|_| parted(connection))?;
         let hello: Hello = wire::decode(&body, HELLO_CAP).map_err(|_| away(Parting::Nonsense))?;
-        if hello.network != self.network.id {
+        let network = self.network();
+        if hello.network.id != network.id {
             return Err(away(Parting::Network));
         }
-        if hello.configuration != self.digest {
+        let theirs = &hello.network;
+        // A later edition is news, an earlier one is about to be: see `Hub::adopt`.
+        let is_other = theirs.settled.version == network.settled.version && *theirs != network;
+        if is_other || theirs.settled.admission != network.settled.admission {
             return Err(away(Parting::Configuration));
         }
-        if self.network.is_closed() {
+        if *theirs != network && !theirs.is_genuine() {
+            return Err(away(Parting::Nonsense));
+        }
+        if network.is_closed() {
             let wanted = self.proof(connection, from, &remote(connection), &self.me);
             let wanted = wanted.map(blake3::Hash::from_bytes);
             // The comparison of hashes takes the same time wherever they differ.

@@ -8,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use ringweave_ids::{Guid, PeerId};
 use ringweave_node::{Failure, MessageKind, Turn};
+use ringweave_overlay::Topology;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -65,6 +66,12 @@ pub enum CallError {
     /// The text names no peer in any form.
     #[error("{0}")]
     Malformed(String),
+    /// This peer may not do that.
+    #[error("{0}")]
+    Denied(String),
+    /// The network is doing something else.
+    #[error("{0}")]
+    Busy(String),
     /// The peer has stopped.
     #[error("the peer has stopped")]
     Stopped,
@@ -183,6 +190,13 @@ pub enum PeerEvent {
         /// Whose relay.
         relay: Option<PeerId>,
     },
+    /// The network is on its way to another topology, or has arrived.
+    Evolving {
+        /// The topology that messages go over now.
+        topology: &'static str,
+        /// Where it is on its way; nothing once it has arrived.
+        evolution: Option<Evolution>,
+    },
     /// The network refused this peer, for good.
     Refused {
         /// Why.
@@ -207,6 +221,8 @@ pub struct Status {
     pub closed: bool,
     /// The topology.
     pub topology: &'static str,
+    /// Where the network is on its way to another one, if it is on its way.
+    pub evolution: Option<Evolution>,
     /// Most positions in a ring.
     pub ring_size: usize,
     /// Members of a position with children.
@@ -231,6 +247,18 @@ pub struct Status {
     pub uptime: Duration,
     /// Counters since its start.
     pub counters: Counters,
+}
+
+/// A network on its way from one topology to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Evolution {
+    /// `preparing`: peers take places in the new topology, messages go over the old one; `finishing`:
+    /// messages go over the new one, and in the old one those under way arrive.
+    pub stage: &'static str,
+    /// The topology that it leaves.
+    pub from: &'static str,
+    /// The topology that it goes to.
+    pub to: &'static str,
 }
 
 /// Counters since a peer's start.
@@ -327,6 +355,7 @@ pub(crate) enum Request {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Invite(oneshot::Sender<Invite>),
     Listen(oneshot::Sender<Inbox>),
+    Evolve(Topology, Answer<()>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -449,6 +478,19 @@ impl Handle {
     /// What happens at this peer from now on; a slow watcher misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<PeerEvent> {
         self.events.subscribe()
+    }
+
+    /// Begins to move the network to another topology; [`status`](Self::status) tells how far it is.
+    ///
+    /// Peers take places in the new topology first, while messages go over the old one; once everybody
+    /// has one, messages go over the new one, and those under way arrive over the old one. If somebody
+    /// has none within two minutes, the network stays as it was.
+    ///
+    /// # Errors
+    /// If this peer does not hold the network's key, as its founder does; if the network is on its way
+    /// already, or has this topology.
+    pub async fn evolve(&self, to: Topology) -> Result<(), CallError> {
+        self.ask(|answer| Request::Evolve(to, answer)).await?
     }
 
     /// Leaves the network in an orderly way and stops the peer (at most 2 s).

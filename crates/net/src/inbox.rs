@@ -13,15 +13,43 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{event::Event, handle::Received};
 
+/// Messages taken that came by one instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) instance: u32,
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Stock {
-    messages: VecDeque<Received>,
-    taken: (usize, usize),
+    /// Each with the instance that it came by.
+    messages: VecDeque<(u32, Received)>,
+    taken: Vec<Taken>,
     /// Which listener is served; an earlier one hears the end.
     listener: u64,
     is_closed: bool,
     /// Whether the loop has been told that something was taken.
     is_reported: bool,
+}
+
+impl Stock {
+    /// Notes that a message was taken.
+    fn take(&mut self, instance: u32, bytes: usize) {
+        let known = self.taken.iter_mut().find(|it| it.instance == instance);
+        match known {
+            Some(taken) => {
+                taken.messages += 1;
+                taken.bytes += bytes;
+            }
+            // As many as there are instances: two at most between two looks.
+            None => self.taken.push(Taken {
+                instance,
+                messages: 1,
+                bytes,
+            }),
+        }
+    }
 }
 
 /// The application's messages.
@@ -48,21 +76,24 @@ impl Shelf {
     }
 
     /// Puts messages on the shelf: one lock and one wake for all that a wake of the loop brought.
-    pub(crate) fn put(&self, messages: &mut Vec<Message>) {
-        let received = messages.drain(..).map(|message| Received {
-            kind: message.kind,
-            from: message.from,
-            seq: message.sequence,
-            hops: message.hops,
-            turn: message.turn,
-            payload: message.payload,
+    pub(crate) fn put(&self, messages: &mut Vec<(u32, Message)>) {
+        let received = messages.drain(..).map(|(instance, message)| {
+            let received = Received {
+                kind: message.kind,
+                from: message.from,
+                seq: message.sequence,
+                hops: message.hops,
+                turn: message.turn,
+                payload: message.payload,
+            };
+            (instance, received)
         });
         self.stock().messages.extend(received);
         self.ready.notify_one();
     }
 
     /// Messages and payload bytes taken since the last call.
-    pub(crate) fn taken(&self) -> (usize, usize) {
+    pub(crate) fn taken(&self) -> Vec<Taken> {
         let mut stock = self.stock();
         stock.is_reported = false;
         std::mem::take(&mut stock.taken)
@@ -96,14 +127,14 @@ impl Shelf {
 pub struct Inbox {
     shelf: Arc<Shelf>,
     number: u64,
-    fetched: VecDeque<Received>,
+    fetched: VecDeque<(u32, Received)>,
 }
 
 impl Inbox {
     /// The next message; nothing once the peer has stopped, or another listener has taken over.
     pub async fn recv(&mut self) -> Option<Received> {
         loop {
-            if let Some(message) = self.fetched.pop_front() {
+            if let Some((_, message)) = self.fetched.pop_front() {
                 return Some(message);
             }
             // Asked for before looking, so that nothing is missed in between.
@@ -120,14 +151,9 @@ impl Inbox {
                 } else {
                     // All at once, and the empty queue in exchange.
                     std::mem::swap(&mut self.fetched, &mut stock.messages);
-                    let count = self.fetched.len();
-                    let bytes: usize = self
-                        .fetched
-                        .iter()
-                        .map(|message| message.payload.len())
-                        .sum();
-                    stock.taken.0 += count;
-                    stock.taken.1 += bytes;
+                    for (instance, message) in &self.fetched {
+                        stock.take(*instance, message.payload.len());
+                    }
                     Some(!std::mem::replace(&mut stock.is_reported, true))
                 }
             };

@@ -37,13 +37,15 @@ mod settings;
 
 pub use gate::Parting;
 pub use handle::{
-    CallError, Counters, Delivery, Handle, MAX_RUN, PeerEvent, PeerInfo, PeerRef, Received, Run,
-    Spread, Status, TracedHop, Tree, TreePeer,
+    CallError, Counters, Delivery, Evolution, Handle, MAX_RUN, PeerEvent, PeerInfo, PeerRef,
+    Received, Run, Spread, Status, TracedHop, Tree, TreePeer,
 };
 pub use home::{HomeError, VERSION as DATA_VERSION};
 pub use inbox::Inbox;
 pub use invite::{Invite, InviteContact, InviteError, MAX_ADDRESSES, MAX_CONTACTS};
-pub use network::{MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, WordError};
+pub use network::{
+    MAX_CLUSTER, MAX_RING, Network, Policy, Settled, Shape, ShapeError, Stage, WordError,
+};
 pub use peer::start;
 pub use ringweave_overlay::Topology;
 pub use settings::{Data, Entrance, Hosting, Settings, StartError};

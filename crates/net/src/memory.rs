@@ -14,13 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     home::HomeError,
-    network::{Network, Secret},
+    network::{Network, Network1, Secret},
 };
 
 /// Everything is one small record under one key: it is always written as a whole.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("peer");
-const KEY: &str = "memory 3";
-/// The same without those that the invite named, as it was written before.
+const KEY: &str = "memory 4";
+/// The same of before networks could move to another topology.
+const KEY_3: &str = "memory 3";
+/// The same of before those that the invite named were kept.
 const KEY_2: &str = "memory 2";
 /// Peers remembered.
 pub(crate) const PEERS: usize = 256;
@@ -55,20 +57,44 @@ pub(crate) struct Memory {
     pub(crate) invited: Vec<PeerId>,
 }
 
+/// A memory of before networks could move.
+#[derive(Serialize, Deserialize)]
+struct Memory3 {
+    network: Network1,
+    secret: Option<Secret>,
+    incarnation: u64,
+    met: Vec<Met>,
+    place: Option<Guid>,
+    invited: Vec<PeerId>,
+}
+
 /// A memory of before the invite's contacts were remembered.
 #[derive(Serialize, Deserialize)]
 struct Memory2 {
-    network: Network,
+    network: Network1,
     secret: Option<Secret>,
     incarnation: u64,
     met: Vec<Met>,
     place: Option<Guid>,
 }
 
+impl From<Memory3> for Memory {
+    fn from(old: Memory3) -> Self {
+        Self {
+            network: old.network.into(),
+            secret: old.secret,
+            incarnation: old.incarnation,
+            met: old.met,
+            place: old.place,
+            invited: old.invited,
+        }
+    }
+}
+
 impl From<Memory2> for Memory {
     fn from(old: Memory2) -> Self {
         Self {
-            network: old.network,
+            network: old.network.into(),
             secret: old.secret,
             incarnation: old.incarnation,
             met: old.met,
@@ -126,6 +152,8 @@ impl Store {
         let read = |key| read(database, key).map_err(|error| failed(error.to_string()));
         let memory = if let Some(bytes) = read(KEY)? {
             wire::decode(&bytes, CAP)
+        } else if let Some(bytes) = read(KEY_3)? {
+            wire::decode(&bytes, CAP).map(|old: Memory3| old.into())
         } else if let Some(bytes) = read(KEY_2)? {
             wire::decode(&bytes, CAP).map(|old: Memory2| old.into())
         } else {
@@ -168,6 +196,7 @@ fn write(database: &Database, bytes: &[u8]) -> Result<(), redb::Error> {
         let mut table = transaction.open_table(TABLE)?;
         table.insert(KEY, bytes)?;
         // Two memories would contradict each other one day.
+        table.remove(KEY_3)?;
         table.remove(KEY_2)?;
     }
     transaction.commit()?;
@@ -226,8 +255,9 @@ mod tests {
     fn a_memory_of_before_invites_were_kept_is_read_and_written_anew() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("state.redb");
+        let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
         let old = Memory2 {
-            network: Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap(),
+            network: network.clone().into(),
             secret: None,
             incarnation: 7,
             met: Vec::new(),

@@ -121,11 +121,29 @@ pub enum ShapeError {
     },
 }
 
+/// Where a network is on its way from one topology to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It goes nowhere.
+    #[default]
+    Settled,
+    /// Peers take places in this topology too; messages go over the old one.
+    Preparing(Topology),
+    /// Messages go over the new topology; in this one those under way arrive.
+    Finishing(Topology),
+}
+
 /// What all peers of a network agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// Which edition of the object this is; a later one replaces it.
     pub version: u32,
+    /// How often the network has moved to another topology: the number of the overlay that carries its
+    /// messages.
+    pub instance: u32,
+    /// Whether it moves to another one now.
+    pub stage: Stage,
     /// How its peers arrange themselves.
     pub topology: Topology,
     /// Most positions in a ring.
@@ -136,6 +154,72 @@ pub struct Settled {
     pub policy: Policy,
     /// In a closed network, what the admission secret must hash to.
     pub admission: Option<[u8; 32]>,
+}
+
+/// The object as it was before networks could move. One that never moved is signed in this form.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Settled1 {
+    version: u32,
+    topology: Topology,
+    ring_size: u32,
+    cluster: u32,
+    policy: Policy,
+    admission: Option<[u8; 32]>,
+}
+
+impl From<Settled1> for Settled {
+    fn from(old: Settled1) -> Self {
+        Self {
+            version: old.version,
+            instance: 0,
+            stage: Stage::Settled,
+            topology: old.topology,
+            ring_size: old.ring_size,
+            cluster: old.cluster,
+            policy: old.policy,
+            admission: old.admission,
+        }
+    }
+}
+
+impl Settled {
+    /// The overlays that a peer takes part in, by number; the one that carries messages first.
+    pub(crate) fn overlays(&self) -> impl Iterator<Item = (u32, Topology)> {
+        let other = match self.stage {
+            Stage::Settled => None,
+            Stage::Preparing(next) => Some((self.instance.saturating_add(1), next)),
+            Stage::Finishing(last) => Some((self.instance.saturating_sub(1), last)),
+        };
+        std::iter::once((self.instance, self.topology)).chain(other)
+    }
+
+    /// What comes next, where this peer decides: a stage further on the way to another topology, or
+    /// back from where it began.
+    pub(crate) fn next(&self, step: Step) -> Self {
+        let mut next = self.clone();
+        next.version = self.version.saturating_add(1);
+        match (step, self.stage) {
+            (Step::Prepare(to), _) => next.stage = Stage::Preparing(to),
+            (Step::Advance, Stage::Preparing(to)) => {
+                next.stage = Stage::Finishing(self.topology);
+                next.topology = to;
+                next.instance = self.instance.saturating_add(1);
+            }
+            (Step::Advance | Step::Abandon, _) => next.stage = Stage::Settled,
+        }
+        next
+    }
+}
+
+/// A step of a network on its way to another topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// To take places in this one.
+    Prepare(Topology),
+    /// To the next stage.
+    Advance,
+    /// To stay where it was.
+    Abandon,
 }
 
 /// A network: its configuration, its key, and the key's signature.
@@ -183,6 +267,8 @@ impl Network {
         let usual = polyring::Config::default();
         let settled = Settled {
             version: 1,
+            instance: 0,
+            stage: Stage::Settled,
             topology: shape.topology.unwrap_or(Topology::Polyring),
             ring_size: within(
                 "ring size",
@@ -199,13 +285,29 @@ impl Network {
             policy: shape.policy.unwrap_or(Policy::Balanced),
             admission: secret.map(Secret::commitment),
         };
+        Ok(Self::signed(key, settled))
+    }
+
+    /// A network of this configuration.
+    fn signed(key: &SecretKey, settled: Settled) -> Self {
         let id = *key.public().as_bytes();
         let signature = Signature(key.sign(&signed(&id, &settled)).to_bytes());
-        Ok(Self {
+        Self {
             settled,
             id,
             signature,
-        })
+        }
+    }
+
+    /// The network one step on; nothing if the key is another one's.
+    pub(crate) fn step(&self, key: &SecretKey, step: Step) -> Option<Self> {
+        let is_own = key.public().as_bytes() == &self.id;
+        is_own.then(|| Self::signed(key, self.settled.next(step)))
+    }
+
+    /// Whether it is a later edition of the other one.
+    pub(crate) fn succeeds(&self, other: &Self) -> bool {
+        self.id == other.id && self.settled.version > other.settled.version
     }
 
     /// Whether the network's key made the signature, and the values are in range.
@@ -236,11 +338,6 @@ impl Network {
     /// The network's id as people see it.
     pub fn name(&self) -> String {
         BASE32_NOPAD.encode(&self.id).to_lowercase()
-    }
-
-    /// What handshakes compare.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        *blake3::hash(&signed(&self.id, &self.settled)).as_bytes()
     }
 
     /// Compares with what a caller asked for.
@@ -294,8 +391,65 @@ fn differs<T: PartialEq + fmt::Display>(
 fn signed(id: &[u8; 32], settled: &Settled) -> Vec<u8> {
     let mut bytes = DOMAIN.to_vec();
     bytes.extend_from_slice(id);
-    bytes.extend_from_slice(&wire::to_vec(settled));
+    let old = Settled1 {
+        version: settled.version,
+        topology: settled.topology,
+        ring_size: settled.ring_size,
+        cluster: settled.cluster,
+        policy: settled.policy,
+        admission: settled.admission,
+    };
+    bytes.extend_from_slice(&wire::to_vec(&old));
+    if (settled.instance, settled.stage) != (0, Stage::Settled) {
+        bytes.extend_from_slice(&wire::to_vec(&(settled.instance, settled.stage)));
+    }
     bytes
+}
+
+/// A network as it was written down before networks could move.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Network1 {
+    settled: Settled1,
+    id: [u8; 32],
+    signature: Signature,
+}
+
+impl From<Network1> for Network {
+    fn from(old: Network1) -> Self {
+        Self {
+            settled: old.settled.into(),
+            id: old.id,
+            signature: old.signature,
+        }
+    }
+}
+
+#[cfg(test)]
+impl From<Network> for Network1 {
+    fn from(new: Network) -> Self {
+        let Settled {
+            version,
+            topology,
+            ring_size,
+            cluster,
+            policy,
+            admission,
+            ..
+        } = new.settled;
+        let settled = Settled1 {
+            version,
+            topology,
+            ring_size,
+            cluster,
+            policy,
+            admission,
+        };
+        Self {
+            settled,
+            id: new.id,
+            signature: new.signature,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -325,6 +479,36 @@ mod tests {
             }
             .is_genuine()
         );
+    }
+
+    #[test]
+    fn a_network_moves_stage_by_stage_and_each_is_signed() {
+        let key = SecretKey::generate();
+        let star = Shape {
+            topology: Some(Topology::Star),
+            ..Shape::default()
+        };
+        let first = Network::found(&key, &star, None).unwrap();
+        assert!(first.step(&SecretKey::generate(), Step::Advance).is_none());
+        let overlays = |network: &Network| network.settled.overlays().collect::<Vec<_>>();
+        let (star, rings) = ((0, Topology::Star), (1, Topology::Polyring));
+        let second = first.step(&key, Step::Prepare(Topology::Polyring)).unwrap();
+        assert_eq!(overlays(&second), [star, rings]);
+        let third = second.step(&key, Step::Advance).unwrap();
+        assert_eq!(overlays(&third), [rings, star]);
+        let last = third.step(&key, Step::Advance).unwrap();
+        assert_eq!(overlays(&last), [rings]);
+        let back = second.step(&key, Step::Abandon).unwrap();
+        assert_eq!(overlays(&back), [star]);
+        for (later, earlier) in [(&second, &first), (&third, &second), (&last, &third)] {
+            assert!(later.is_genuine() && later.succeeds(earlier) && !earlier.succeeds(later));
+        }
+        let stage = Stage::Finishing(Topology::Chord);
+        let settled = Settled {
+            stage,
+            ..third.settled.clone()
+        };
+        assert!(!Network { settled, ..third }.is_genuine());
     }
 
     #[test]

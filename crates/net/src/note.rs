@@ -1,4 +1,5 @@
-//! Notes: what a peer tells those it is linked with beside the protocol, such as a newer card.
+//! Notes: what a peer tells those it is linked with beside the protocol: newer cards, or a later edition
+//! of the network.
 //!
 //! ```text
 //! kind u8 = 2 | the sender's body to the end of a stream of its own
@@ -13,9 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use iroh::endpoint::{Connection, RecvStream, VarInt};
 use ringweave_ids::{PeerId, wire};
+use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{card::CARD_CAP, event::Event, link::LinkId};
+use crate::{card::CARD_CAP, event::Event, link::LinkId, network::Network};
 
 /// Sets the stream of a note apart from those of the two lanes.
 pub(crate) const KIND: u8 = 2;
@@ -31,13 +33,21 @@ const UNWANTED: VarInt = VarInt::from_u32(0);
 /// Whose card, and the card.
 pub(crate) type Told = (PeerId, Bytes);
 
+/// A note.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Note {
+    /// Cards that changed, at most [`CARDS`].
+    Cards(Vec<Told>),
+    /// What the network is now, and that the sender has done its part: see [`evolve`](crate::hub).
+    Network(Box<Network>),
+}
+
 /// Sends a note, or gives up.
-pub(crate) async fn send(connection: Connection, cards: Vec<Told>) {
-    debug_assert!(cards.len() <= CARDS);
+pub(crate) async fn send(connection: Connection, note: Note) {
     let sent = async {
         let mut stream = connection.open_uni().await.ok()?;
         stream.write_all(&[KIND]).await.ok()?;
-        stream.write_all(&wire::to_vec(&cards)).await.ok()?;
+        stream.write_all(&wire::to_vec(&note)).await.ok()?;
         stream.finish().ok()
     };
     if let Ok(None) | Err(_) = timeout(PATIENCE, sent).await {
@@ -62,13 +72,13 @@ pub(crate) async fn read(
             },
         };
         let Some(mut stream) = stream else { continue };
-        let cards = timeout(PATIENCE, body(&mut stream)).await;
-        let Ok(Some(cards)) = cards else {
+        let note = timeout(PATIENCE, body(&mut stream)).await;
+        let Ok(Some(note)) = note else {
             // It may have ended by itself.
             let _ = stream.stop(UNWANTED);
             continue;
         };
-        if events.send(Event::Noted(link, cards)).await.is_err() {
+        if events.send(Event::Noted(link, note)).await.is_err() {
             return;
         }
     }
@@ -81,8 +91,12 @@ async fn kind(mut stream: RecvStream) -> Option<RecvStream> {
     (kind[0] == KIND).then_some(stream)
 }
 
-async fn body(stream: &mut RecvStream) -> Option<Vec<Told>> {
+async fn body(stream: &mut RecvStream) -> Option<Note> {
     let bytes = stream.read_to_end(CAP).await.ok()?;
-    let cards: Vec<Told> = wire::decode(&bytes, CAP).ok()?;
-    (cards.len() <= CARDS).then_some(cards)
+    let note: Note = wire::decode(&bytes, CAP).ok()?;
+    let is_fair = match &note {
+        Note::Cards(cards) => cards.len() <= CARDS,
+        Note::Network(_) => true,
+    };
+    is_fair.then_some(note)
 }

@@ -7,12 +7,8 @@ use std::{
 };
 
 use iroh::SecretKey;
-use ringweave_ids::{Guid, PeerId};
-use ringweave_node::Node;
-use ringweave_overlay::{
-    Overlay, Profile, Topology, chord, kademlia, pastry, polyring, star, superpeer, tapestry,
-    unstructured,
-};
+use ringweave_ids::PeerId;
+use ringweave_overlay::Profile;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::timeout,
@@ -26,11 +22,11 @@ use crate::{
     gate::Gate,
     handle::{Handle, REQUESTS},
     home::Home,
-    hub::{About, Contacts, Ending, Hub, Parts, Relays},
+    hub::{About, Contacts, Ending, Hub, Instance, Parts, Relays},
     invite::{Invite, MAX_CONTACTS},
     lan::Lan,
     memory::{self, Memory, Met, Store},
-    network::{Network, Policy, Secret},
+    network::{Network, Secret},
     reach::Reach,
     settings::{Data, Entrance, FIRST_JOIN, Hosting, Settings, StartError},
 };
@@ -49,19 +45,7 @@ pub async fn start(settings: Settings) -> Result<Handle, StartError> {
         return Err(StartError::NoAddress);
     }
     let ground = Ground::prepare(&settings)?;
-    let topology = ground.memory.network.settled.topology;
-    match topology {
-        Topology::Polyring => run::<polyring::Polyring>(settings, ground, polyring_config).await,
-        Topology::Chord => run::<chord::Chord>(settings, ground, by_default).await,
-        Topology::Kademlia => run::<kademlia::Kademlia>(settings, ground, by_default).await,
-        Topology::Pastry => run::<pastry::Pastry>(settings, ground, by_default).await,
-        Topology::Tapestry => run::<tapestry::Tapestry>(settings, ground, by_default).await,
-        Topology::Unstructured => {
-            run::<unstructured::Unstructured>(settings, ground, by_default).await
-        }
-        Topology::Star => run::<star::Star>(settings, ground, by_default).await,
-        Topology::Superpeer => run::<superpeer::Superpeer>(settings, ground, by_default).await,
-    }
+    run(settings, ground).await
 }
 
 /// What a peer stands on before it has an endpoint.
@@ -198,32 +182,7 @@ fn join(
     Ok(memory)
 }
 
-/// The configuration of a topology whose networks all have the same.
-fn by_default<C: Default>(_: &Network) -> C {
-    C::default()
-}
-
-fn polyring_config(network: &Network) -> polyring::Config {
-    let settled = &network.settled;
-    polyring::Config {
-        ring_size: u16::try_from(settled.ring_size)
-            .expect("a genuine network's rings are at most 1,024"),
-        policy: match settled.policy {
-            Policy::Balanced => polyring::Policy::Balanced,
-            Policy::Labelled => polyring::Policy::Labelled,
-            Policy::Nearest => polyring::Policy::Nearest,
-        },
-        cluster: u8::try_from(settled.cluster)
-            .expect("a genuine network's clusters have at most 16 members"),
-        ..polyring::Config::default()
-    }
-}
-
-async fn run<O: Overlay<Address = Guid>>(
-    settings: Settings,
-    ground: Ground,
-    config: fn(&Network) -> O::Config,
-) -> Result<Handle, StartError> {
+async fn run(settings: Settings, ground: Ground) -> Result<Handle, StartError> {
     let Ground {
         home,
         key,
@@ -274,16 +233,16 @@ async fn run<O: Overlay<Address = Guid>>(
     };
     let about = About {
         name: settings.name.clone(),
+        profile: profile.clone(),
         listen: listen.clone(),
         secret: memory.secret,
     };
-    let node_settings = ringweave_node::Settings {
-        config: Arc::new(config(&network)),
-        me: Book::ME,
-        profile,
-        name: settings.name,
-    };
-    let node = Node::<O>::new(node_settings, &book);
+    let settled = &network.settled;
+    let instances = settled.overlays().map(|(number, topology)| {
+        let (profile, name) = (profile.clone(), settings.name.clone());
+        Instance::new(number, topology, settled, profile, name, &book)
+    });
+    let instances = instances.collect();
     let lan = if settings.lan {
         discover(id, &network, &listen, events.0.clone())
     } else {
@@ -295,7 +254,7 @@ async fn run<O: Overlay<Address = Guid>>(
         events.0.clone(),
     ));
     let hub = Hub::new(Parts {
-        node,
+        instances,
         book,
         gate,
         endpoint,

@@ -1,6 +1,6 @@
 //! One peer: an overlay, and the router and services above it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::AddAssign, sync::Arc};
 
 use ringweave_ids::{Peer, Random, Time};
 use ringweave_overlay::{
@@ -85,6 +85,39 @@ pub struct Counters {
     pub dropped: u64,
     /// Nonsense from the network.
     pub faults: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            sent,
+            delivered,
+            forwarded,
+            spread,
+            duplicates,
+            spread_twice,
+            repaired,
+            late,
+            offered,
+            asked,
+            missed,
+            dropped,
+            faults,
+        } = other;
+        self.sent += sent;
+        self.delivered += delivered;
+        self.forwarded += forwarded;
+        self.spread += spread;
+        self.duplicates += duplicates;
+        self.spread_twice += spread_twice;
+        self.repaired += repaired;
+        self.late += late;
+        self.offered += offered;
+        self.asked += asked;
+        self.missed += missed;
+        self.dropped += dropped;
+        self.faults += faults;
+    }
 }
 
 impl<O: Overlay> Node<O> {

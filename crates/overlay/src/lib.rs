@@ -8,6 +8,7 @@
 //! It has no clock, socket, thread or randomness of its own: a [`Cx`] lends them for one input, and
 //! takes the outputs. Envelopes, hop counts and retries are the router's, one floor up.
 
+pub mod any;
 pub mod chord;
 mod contact;
 mod cx;
@@ -55,13 +56,15 @@ pub trait Overlay: Sized + Send + 'static {
     /// What a broadcast still has to cover.
     type Span: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
 
+    /// A peer that has not joined.
+    fn new(view: &View<'_, Self>) -> Self;
+
     /// Whether there is a way to every address: peers are found where they sit, keys have owners, a
     /// broadcast can be confined to a branch, and takes each peer one copy. Where not, the router
     /// speaks its [`Wish`]es, and has no directory.
-    const IS_STRUCTURED: bool = true;
-
-    /// A peer that has not joined.
-    fn new(view: &View<'_, Self>) -> Self;
+    fn is_structured(&self) -> bool {
+        true
+    }
 
     /// Takes one input; what is to be done goes out through `cx`.
     ///

@@ -1,26 +1,35 @@
 //! The commands that ask a running peer, each an object for programs and a few lines for people.
 
-use std::path::Path;
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    time::{Duration, Instant},
+};
 
+use indicatif::ProgressBar;
 use ringweave_api::{
     Client, Fault, Lines, Word,
     body::{
-        BroadcastBody, HopAnswer, MessageEvent, MulticastBody, Outcome, Payload, ReceiverResult,
-        SendBody, StatusAnswer, TraceAnswer, TraceBody, Undelivered,
+        BroadcastBody, EvolveBody, HopAnswer, MessageEvent, MulticastBody, Outcome, Payload,
+        ReceiverResult, SendBody, StatusAnswer, TraceAnswer, TraceBody, Undelivered,
     },
     whom,
 };
 use ringweave_ids::{Guid, PeerId};
+use ringweave_net::Topology;
 use ringweave_node::MAX_PAYLOAD;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    cli::{BroadcastArgs, MulticastArgs, PeerArgs, SendArgs, TreeArgs},
+    cli::{BroadcastArgs, EvolveArgs, MulticastArgs, PeerArgs, SendArgs, TreeArgs},
     draw,
     exit::Problem,
     print,
 };
+
+/// Between two looks at how far the network is.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where the answers go, and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +184,53 @@ impl Ask<'_> {
         Ok(self.client()?.trace(&TraceBody { to: args.peer }).await?)
     }
 
+    /// Begins to move the network, and follows it until it has moved.
+    pub(crate) async fn evolve(self, args: EvolveArgs) -> Result<(), Problem> {
+        let to = args.to.parse::<Topology>().map_err(Problem::usage)?.name();
+        let client = self.client()?;
+        let began = Instant::now();
+        let mut status = client.status().await?;
+        let from = status.topology.clone();
+        if from != to || status.evolution.is_some() {
+            let body = EvolveBody { to: to.into() };
+            status = client.evolve(&body).await?;
+        }
+        let bar = self.spinner();
+        while let Some(evolution) = &status.evolution {
+            bar.set_message(format!(
+                "{} -> {}: {}",
+                evolution.from, evolution.to, evolution.stage
+            ));
+            tokio::time::sleep(LOOK).await;
+            status = client.status().await?;
+        }
+        bar.finish_and_clear();
+        if status.topology != to {
+            let why = format!(
+                "not everybody found a place in {to} within two minutes; the network stays {from}"
+            );
+            return Err(Problem::new(Word::Timeout, why));
+        }
+        let ms = began.elapsed().as_secs_f64() * 1_000.0;
+        if self.is_json {
+            return print::json(&Evolved { from, to, ms });
+        }
+        print::line(format!(
+            "the network moved from {from} to {to} in {:.1} s",
+            ms / 1_000.0
+        ))
+    }
+
+    /// A sign of life on standard error, where a person watches.
+    fn spinner(self) -> ProgressBar {
+        if self.is_json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(LOOK);
+        bar
+    }
+
     /// A failure is told as an object that a program reads as it reads a success.
     pub(crate) async fn send(self, args: SendArgs) -> Result<(), Problem> {
         let sent = async {
@@ -314,6 +370,14 @@ impl Ask<'_> {
     }
 }
 
+/// A network that moved.
+#[derive(Serialize)]
+struct Evolved {
+    from: String,
+    to: &'static str,
+    ms: f64,
+}
+
 /// The answer to a ping.
 #[derive(Serialize)]
 struct Pong<'a> {
@@ -382,6 +446,13 @@ fn status_lines(status: &StatusAnswer) -> String {
                 "{}, rings of {}, clusters of {}, {}",
                 status.topology, status.ring_size, status.cluster, status.policy
             )),
+        ),
+        (
+            "moves",
+            status
+                .evolution
+                .as_ref()
+                .map(|it| format!("from {} to {}: {}", it.from, it.to, it.stage)),
         ),
         (
             "listens",

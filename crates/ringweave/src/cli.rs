@@ -78,6 +78,16 @@ pub(crate) enum Command {
 What a peer sends comes in its order. A broadcast that was held up for longer than two seconds comes
 when it comes, marked: (late), or \"late\":true with --json.")]
     Listen,
+    /// Move the running network to another topology, while its messages flow
+    #[command(after_help = "\
+Only the peer that founded the network can move it: it holds the network's key. Peers take places in
+the new topology first; then messages go over it, and those under way arrive. If somebody has no place
+within two minutes, the network stays as it was. GUIDs change, PeerIds do not.
+
+Examples:
+  ringweave evolve --to polyring
+  ringweave --data /tmp/a evolve --to kademlia --json")]
+    Evolve(EvolveArgs),
     /// Try a topology out on simulated peers, up to millions
     #[command(
         subcommand,
@@ -224,6 +234,14 @@ pub(crate) struct MulticastArgs {
 pub(crate) struct BroadcastArgs {
     /// What, at most 64 KiB
     pub(crate) text: String,
+}
+
+/// What `evolve` takes.
+#[derive(Debug, Args)]
+pub(crate) struct EvolveArgs {
+    /// How peers arrange themselves then: polyring, chord, kademlia, pastry, tapestry, unstructured, star, superpeer
+    #[arg(long, value_name = "TOPOLOGY")]
+    pub(crate) to: String,
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
             Command::Multicast(args) => ask.multicast(args).await,
             Command::Broadcast(args) => ask.broadcast(args).await,
             Command::Listen => ask.listen().await,
+            Command::Evolve(args) => ask.evolve(args).await,
             Command::Completions { .. } | Command::Demo(_) | Command::Sim(_) | Command::Up(_) => {
                 unreachable!("answered above")
             }

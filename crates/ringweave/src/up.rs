@@ -194,6 +194,16 @@ async fn watch(mut events: Receiver<PeerEvent>, is_json: bool) -> Result<(), Pro
             PeerEvent::Path { peer, path, .. } => {
                 print::line(format!("{} is reached by {path}", peer.short()))?;
             }
+            PeerEvent::Evolving {
+                topology,
+                evolution,
+            } => print::line(match evolution {
+                Some(it) => format!(
+                    "the network moves from {} to {}: {}",
+                    it.from, it.to, it.stage
+                ),
+                None => format!("the network is settled: {topology}"),
+            })?,
         }
     }
 }

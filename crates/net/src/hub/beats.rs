@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ringweave_ids::{Guid, Time};
-use ringweave_overlay::{Loss, Overlay};
+use ringweave_ids::Time;
+use ringweave_overlay::Loss;
 
 use super::Hub;
 use crate::{event::Event, link};
@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// A loop that comes this late to a tick was held up, and so perhaps were its readers.
 const LATE: Duration = Duration::from_millis(100);
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Looks at every link: beats, suspicions, idleness; then at all else that takes its time.
     pub(super) fn tick(&mut self) {
         let late = self.now.since(self.next_tick);
@@ -43,13 +43,13 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 // A full send buffer means that something is on its way anyhow.
                 let _ = link
                     .connection
-                    .send_datagram(link::beat(slot.is_open).into());
+                    .send_datagram(link::beat(!slot.holders.is_empty()).into());
             }
             let silence = self.now.since(Time::from_micros(link.shared.heard()));
             if silence >= SILENCE {
                 silent.push(link.id.peer);
             }
-            let is_held = slot.is_open || link.shared.is_wanted();
+            let is_held = !slot.holders.is_empty() || link.shared.is_wanted();
             if !is_held && self.now.since(link.used) >= IDLE {
                 idle.push(link.id.peer);
             }
@@ -58,6 +58,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
         if !self.contacts.is_placed {
             next = next.min(self.contacts.next_try);
+        }
+        if self.evolution.is_under_way() {
+            next = next.min(self.now + TICK);
         }
         self.next_tick = next.max(self.now + TICK);
         // The overlay dials again at once, while it asks the neighbours.
@@ -73,6 +76,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         while self.tasks.try_join_next().is_some() {}
         self.on_event(Event::Taken);
         self.keep_trying();
+        self.evolve();
         self.tell_news();
         self.expire();
         self.contacts.save(self.now, false);

@@ -4,7 +4,7 @@ use ringweave_ids::{Guid, PeerId, Time};
 use ringweave_node::{
     Command, Destination, Event as Told, Failure, Input, Outcome, Placed, Query, Ticket,
 };
-use ringweave_overlay::{Host as _, Overlay};
+use ringweave_overlay::Host as _;
 use tokio::sync::oneshot;
 
 use super::{Hub, Numbered, lookup::Lookup, tree::Walk};
@@ -47,14 +47,14 @@ pub(super) enum Part {
 }
 
 /// All that is under way for handles.
-pub(super) struct Calls<O: Overlay> {
+pub(super) struct Calls {
     count: u64,
     pending: Numbered<(Time, Pending)>,
-    pub(super) lookups: Numbered<Lookup<O>>,
+    pub(super) lookups: Numbered<Lookup>,
     pub(super) trees: Numbered<Walk>,
 }
 
-impl<O: Overlay> Default for Calls<O> {
+impl Default for Calls {
     fn default() -> Self {
         Self {
             count: 0,
@@ -65,7 +65,12 @@ impl<O: Overlay> Default for Calls<O> {
     }
 }
 
-impl<O: Overlay> Calls<O> {
+impl Calls {
+    /// Whether the node owes no answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Whether another request may be taken.
     pub(super) fn has_room(&self) -> bool {
         self.pending.len() < PENDING && self.lookups.len() < REQUESTS && self.trees.len() < REQUESTS
@@ -78,12 +83,12 @@ impl<O: Overlay> Calls<O> {
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Asks the node.
     pub(super) fn ask(&mut self, pending: Pending, command: Command<Guid>) {
         let number = self.calls.number();
         self.calls.pending.insert(number, (self.now, pending));
-        self.step(Input::Command(Ticket(number), command));
+        self.step(self.voice, Input::Command(Ticket(number), command));
     }
 
     pub(super) fn on_request(&mut self, request: Request) {
@@ -125,6 +130,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             Request::Peers(answer) => reply(answer, self.peers()),
             Request::Invite(answer) => reply(answer, self.invite()),
             Request::Listen(answer) => reply(answer, self.shelf.listen()),
+            Request::Evolve(to, answer) => reply(answer, self.begin_evolution(to)),
             Request::Leave(answer) => self.leave(Some(answer)),
         }
     }
@@ -252,14 +258,15 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     fn status(&self) -> Status {
         let settled = &self.book.about().settled;
         let mut neighbours = Vec::new();
-        self.node.neighbours(&mut neighbours);
+        self.node().neighbours(&mut neighbours);
         Status {
             peer_id: self.book.id(Book::ME),
             name: self.about.name.clone(),
-            guid: self.node.address().cloned(),
+            guid: self.node().address().cloned(),
             network: self.book.about().name(),
             closed: self.book.about().is_closed(),
             topology: settled.topology.name(),
+            evolution: self.evolution_told(),
             ring_size: settled.ring_size as usize,
             cluster: settled.cluster as usize,
             policy: settled.policy.name().into(),
@@ -276,7 +283,10 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     }
 
     fn counters(&self) -> Counters {
-        let node = self.node.counters();
+        let mut node = self.past;
+        for instance in &self.instances {
+            node += *instance.node.counters();
+        }
         Counters {
             sent: node.sent,
             delivered: node.delivered,

@@ -7,14 +7,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use ringweave_ids::{Guid, Peer, PeerId, Time};
 use ringweave_node::Input;
-use ringweave_overlay::{Host as _, Overlay};
+use ringweave_overlay::Host as _;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{Ending, Hub};
+use super::{Ending, Hub, instances::Later};
 use crate::{
     book::Book,
     invite::{InviteContact, MAX_ADDRESSES, MAX_CONTACTS},
     memory::{Memory, Met, Store},
+    network::Network,
 };
 
 /// Contacts dialled in one wave.
@@ -98,6 +99,12 @@ impl Contacts {
         self.is_changed = true;
     }
 
+    /// The network is this from now on.
+    pub(super) fn settle(&mut self, network: Network) {
+        self.memory.network = network;
+        self.is_changed = true;
+    }
+
     /// This peer was elsewhere for a while: whom it could not reach then it may reach now.
     pub(super) fn try_now(&mut self, now: Time) {
         self.turn = 0;
@@ -144,12 +151,12 @@ impl Contacts {
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Enters the network: through its contacts, or, with none, by founding it.
     pub(super) fn enter(&mut self) {
         self.watch_moves();
         if self.contacts.memory.met.is_empty() {
-            self.step(Input::Join(Vec::new()));
+            self.step(self.voice, Input::Join(Vec::new()));
             self.contacts.next_try = self.now + PATIENCE;
         } else {
             self.try_contacts();
@@ -163,7 +170,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
         let is_alone = self.dials == 0 && self.linked().next().is_none();
         if is_alone && self.book.is_founder() && self.now.since(Time::ZERO) >= FOUNDING {
-            self.step(Input::Join(Vec::new()));
+            self.step(self.voice, Input::Join(Vec::new()));
             self.contacts.next_try = self.now + PATIENCE;
         } else {
             self.try_contacts();
@@ -196,7 +203,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let asked = if linked.is_empty() { dialled } else { linked };
         if !asked.is_empty() && (is_last || asked != self.contacts.asked) {
             self.contacts.asked.clone_from(&asked);
-            self.step(Input::Join(asked));
+            self.step(self.voice, Input::Join(asked));
         }
     }
 
@@ -207,11 +214,11 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let is_first = asked.first() != Some(&peer) && self.linked().all(|other| other == peer);
         if is_searching && is_first && !asked.is_empty() {
             self.contacts.asked = vec![peer];
-            self.later.push_back(Input::Join(vec![peer]));
+            self.later.push_back(Later::Join(vec![peer]));
         }
     }
 
-    fn linked(&self) -> impl Iterator<Item = Peer> {
+    pub(super) fn linked(&self) -> impl Iterator<Item = Peer> {
         let links = self.slots.iter().filter_map(|slot| slot.link.as_deref());
         links.map(|link| link.id.peer)
     }
@@ -226,7 +233,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             return;
         };
         self.book.hint(peer, addresses);
-        self.step(Input::Join(vec![peer]));
+        self.step(self.voice, Input::Join(vec![peer]));
     }
 
     /// The peers an invite names: this one, then two that its own invite named, then those it is linked

@@ -5,9 +5,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use iroh::{EndpointAddr, PublicKey, TransportAddr, endpoint::Connection};
-use ringweave_ids::{Guid, Peer, PeerId, Time};
+use ringweave_ids::{Peer, PeerId, Time};
 use ringweave_node::{Frame, Lane};
-use ringweave_overlay::{Host as _, Loss, Overlay};
+use ringweave_overlay::{Host as _, Loss, any::Any};
 use tokio::time::timeout;
 
 use super::{Ending, Hub, alarms::What};
@@ -97,11 +97,11 @@ impl Rests {
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
-    pub(super) fn send_later(&mut self, peer: Peer, lane: Lane, frame: Frame<O>) {
+impl Hub {
+    pub(super) fn send_later(&mut self, number: u32, peer: Peer, lane: Lane, frame: Frame<Any>) {
         let slot = self.slot(peer);
         if slot.waiting.len() < WAITING {
-            slot.waiting.push((lane, frame));
+            slot.waiting.push((number, lane, frame));
         } else {
             self.traffic.dropped += 1;
         }
@@ -303,7 +303,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             return;
         }
         let slot = self.slot(peer);
-        slot.is_open = false;
+        slot.holders.clear();
         let waiting = std::mem::take(&mut slot.waiting);
         self.traffic.dropped += waiting.len() as u64;
         self.down(peer, loss);

@@ -7,9 +7,9 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::BytesMut;
-use ringweave_ids::{Guid, Peer, Time};
+use ringweave_ids::{Peer, Time};
 use ringweave_node::{Frame, Input, Lane, wire::WireError};
-use ringweave_overlay::{Loss, Overlay};
+use ringweave_overlay::{Loss, any::Any};
 
 use super::{Hub, links::Link};
 use crate::{
@@ -53,7 +53,7 @@ pub(super) const fn index(lane: Lane) -> usize {
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Decodes a batch and gives it to the node, frame by frame.
     pub(super) fn on_batch(
         &mut self,
@@ -77,7 +77,9 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let is_sound = loop {
             self.make_way();
             match decoder.decode(&mut bytes, &mut self.book) {
-                Ok(Some(frame)) => self.step(Input::Received(link.peer, frame)),
+                Ok(Some(frame)) => {
+                    self.step(decoder.instance(), Input::Received(link.peer, frame));
+                }
                 Ok(None) => break true,
                 Err(error) => {
                     tracing::debug!(%error, peer = ?link.peer, "nonsense on a link");
@@ -178,11 +180,11 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     }
 
     /// Sends a frame, over a connection that is dialled first if there is none.
-    pub(super) fn send(&mut self, peer: Peer, lane: Lane, frame: Frame<O>) {
+    pub(super) fn send(&mut self, number: u32, peer: Peer, lane: Lane, frame: Frame<Any>) {
         self.make_room(peer);
         let slot = &mut self.slots[peer.0 as usize];
         let Some(link) = slot.link.as_deref_mut() else {
-            self.send_later(peer, lane, frame);
+            self.send_later(number, peer, lane, frame);
             return;
         };
         if lane == Lane::Message {
@@ -198,7 +200,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
         }
         link.used = self.now;
-        if let Err(error) = link.write(lane, &frame, &self.book) {
+        if let Err(error) = link.write(number, lane, &frame, &self.book) {
             tracing::warn!(%error, ?peer, "a frame of our own does not fit, and is dropped");
             self.traffic.dropped += 1;
         }
@@ -245,13 +247,21 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     }
 }
 
-impl<O: Overlay> Link<O> {
+impl Link {
     /// Writes a frame to its lane's buffer.
-    fn write(&mut self, lane: Lane, frame: &Frame<O>, book: &Book) -> Result<(), WireError> {
+    fn write(
+        &mut self,
+        number: u32,
+        lane: Lane,
+        frame: &Frame<Any>,
+        book: &Book,
+    ) -> Result<(), WireError> {
         let buffer = &mut self.buffers[index(lane)];
         if buffer.is_empty() {
             buffer.reserve(ROOM);
         }
-        self.encoders[index(lane)].encode(frame, book, buffer)
+        let encoder = &mut self.encoders[index(lane)];
+        encoder.turn_to(number, buffer);
+        encoder.encode(frame, book, buffer)
     }
 }

@@ -11,16 +11,18 @@ use std::{
 
 use bytes::BytesMut;
 use iroh::endpoint::{Connection, SendStream};
-use ringweave_ids::{Guid, Peer, Time};
+use ringweave_ids::{Peer, Time};
 use ringweave_node::{
-    Frame, Input, Lane,
+    Frame, Lane,
     wire::{Decoder, Encoder},
 };
-use ringweave_overlay::{Host as _, Loss, Overlay};
+use ringweave_overlay::{Host as _, Loss, any::Any};
+use smallvec::SmallVec;
 
 use super::{
     Hub,
     dials::{Dial, YOUNG},
+    instances::Later,
     paths::{self, Way},
 };
 use crate::{
@@ -34,32 +36,35 @@ use crate::{
 const LINKS: usize = 4_096;
 
 /// What stands between this peer and another.
-pub(super) struct Slot<O: Overlay> {
-    pub(super) link: Option<Box<Link<O>>>,
+pub(super) struct Slot {
+    pub(super) link: Option<Box<Link>>,
     pub(super) dial: Option<Dial>,
-    pub(super) waiting: Vec<(Lane, Frame<O>)>,
-    /// Whether the node holds the connection.
-    pub(super) is_open: bool,
+    pub(super) waiting: Vec<(u32, Lane, Frame<Any>)>,
+    /// The instances that hold the connection.
+    pub(super) holders: Holders,
 }
 
-impl<O: Overlay> Default for Slot<O> {
+/// Numbers of instances: one as a rule, two while the network moves.
+pub(super) type Holders = SmallVec<[u32; 2]>;
+
+impl Default for Slot {
     fn default() -> Self {
         Self {
             link: None,
             dial: None,
             waiting: Vec::new(),
-            is_open: false,
+            holders: Holders::new(),
         }
     }
 }
 
 /// A connection that stands.
-pub(super) struct Link<O: Overlay> {
+pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) connection: Connection,
     pub(super) shared: Arc<Shared>,
-    pub(super) encoders: [Encoder<O>; 2],
-    pub(super) decoders: [Option<Decoder<O>>; 2],
+    pub(super) encoders: [Encoder<Any>; 2],
+    pub(super) decoders: [Option<Decoder<Any>>; 2],
     pub(super) buffers: [BytesMut; 2],
     pub(super) is_dirty: bool,
     /// Whether its message queue stayed full for so long that messages for it are dropped.
@@ -74,22 +79,24 @@ pub(super) struct Link<O: Overlay> {
     pub(super) began: Option<Way>,
     pub(super) way: Option<Way>,
     pub(super) incarnation: u64,
+    /// The latest edition of the network for which the other side has done its part.
+    pub(super) has_done: u32,
     tasks: Tasks,
 }
 
-impl<O: Overlay> Link<O> {
+impl Link {
     pub(super) async fn drain(&mut self, span: Duration) {
         self.tasks.drain(span).await;
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
-    pub(super) fn link(&self, peer: Peer) -> Option<&Link<O>> {
+impl Hub {
+    pub(super) fn link(&self, peer: Peer) -> Option<&Link> {
         self.slots.get(peer.0 as usize)?.link.as_deref()
     }
 
     /// The link, if it still is that very connection.
-    pub(super) fn link_mut(&mut self, id: LinkId) -> Option<&mut Link<O>> {
+    pub(super) fn link_mut(&mut self, id: LinkId) -> Option<&mut Link> {
         self.slots
             .get_mut(id.peer.0 as usize)?
             .link
@@ -103,19 +110,22 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
-    pub(super) fn slot(&mut self, peer: Peer) -> &mut Slot<O> {
+    pub(super) fn slot(&mut self, peer: Peer) -> &mut Slot {
         self.make_room(peer);
         &mut self.slots[peer.0 as usize]
     }
 
-    pub(super) fn open(&mut self, peer: Peer) {
-        self.slot(peer).is_open = true;
+    pub(super) fn open(&mut self, number: u32, peer: Peer) {
+        let holders = &mut self.slot(peer).holders;
+        if !holders.contains(&number) {
+            holders.push(number);
+        }
         self.dial(peer);
     }
 
-    pub(super) fn unpin(&mut self, peer: Peer) {
+    pub(super) fn unpin(&mut self, number: u32, peer: Peer) {
         if let Some(slot) = self.slots.get_mut(peer.0 as usize) {
-            slot.is_open = false;
+            slot.holders.retain(|holder| *holder != number);
         }
     }
 
@@ -136,10 +146,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let count = self.slots.iter().filter(|slot| slot.link.is_some()).count();
         let verdict = if is_smaller && (is_same_moment || (is_dialling && link.is_none())) {
             Some(Parting::Double)
-        } else if (link.is_none() && count >= LINKS)
-            || self.leaving.is_some()
-            || hello.instance != 0
-        {
+        } else if (link.is_none() && count >= LINKS) || self.leaving.is_some() {
             Some(Parting::Busy)
         } else {
             None
@@ -202,6 +209,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             began: way,
             way,
             incarnation: hello.incarnation,
+            has_done: 0,
             tasks,
         };
         let slot = self.slot(peer);
@@ -213,11 +221,12 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.watch(PeerEvent::Up {
             peer: self.book.id(peer),
         });
-        for (lane, frame) in waiting {
-            self.send(peer, lane, frame);
+        for (number, lane, frame) in waiting {
+            self.send(number, peer, lane, frame);
         }
-        self.later.push_back(Input::Up(peer));
+        self.later.push_back(Later::Up(peer));
         self.on_answered(peer);
+        self.on_met(peer, hello.network);
     }
 
     pub(super) fn on_gone(&mut self, id: LinkId) {
@@ -243,7 +252,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         let Some(link) = slot.link.take() else { return };
         if parting.is_none() {
             // One that takes its place keeps it open; else the node opens anew if it wants to.
-            slot.is_open = false;
+            slot.holders.clear();
         }
         parting.unwrap_or(Parting::Idle).close(&link.connection);
         self.traffic.bytes_in += link.shared.read.load(Ordering::Relaxed);

@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 use ringweave_ids::Guid;
 use ringweave_node::{Command, Destination, Effort, Failure, Placed, Query};
-use ringweave_overlay::Overlay;
 use tokio::sync::oneshot;
 
 use super::{
@@ -25,10 +24,10 @@ use crate::handle::{CallError, Delivery, PeerRef};
 const NAME_CAP: usize = 64;
 
 type Found = Result<Placed<Guid>, CallError>;
-type Then<O> = Box<dyn FnOnce(&mut Hub<O>, Found) + Send>;
+type Then = Box<dyn FnOnce(&mut Hub, Found) + Send>;
 
 /// Questions to the directory that together say who is meant.
-pub(super) struct Lookup<O: Overlay> {
+pub(super) struct Lookup {
     name: String,
     queries: Vec<(Part, Query<Guid>)>,
     effort: Effort,
@@ -36,10 +35,10 @@ pub(super) struct Lookup<O: Overlay> {
     named: Vec<Placed<Guid>>,
     exact: Vec<Placed<Guid>>,
     failure: Option<Failure>,
-    then: Then<O>,
+    then: Then,
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Finds whom a caller means, and goes on with it.
     pub(super) fn look_up(
         &mut self,
@@ -92,7 +91,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         self.ask_directory(lookup);
     }
 
-    fn ask_directory(&mut self, mut lookup: Lookup<O>) {
+    fn ask_directory(&mut self, mut lookup: Lookup) {
         let number = self.calls.number();
         let (queries, effort) = (lookup.queries.clone(), lookup.effort);
         lookup.open = queries.len();
@@ -177,7 +176,7 @@ struct Gather {
     rest: Option<(Vec<String>, Bytes, Several)>,
 }
 
-fn send_gathered<O: Overlay<Address = Guid>>(hub: &mut Hub<O>, gather: &Mutex<Gather>) {
+fn send_gathered(hub: &mut Hub, gather: &Mutex<Gather>) {
     let (places, rest) = {
         let mut gather = gather
             .lock()

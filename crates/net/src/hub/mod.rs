@@ -14,7 +14,9 @@ mod beats;
 mod calls;
 mod contacts;
 mod dials;
+mod evolve;
 mod flow;
+mod instances;
 mod links;
 mod lookup;
 mod paths;
@@ -32,8 +34,8 @@ use std::{
 
 use iroh::Endpoint;
 use ringweave_ids::{Guid, Peer, Random, Time};
-use ringweave_node::{Event as Told, Input, Message, Node, Output};
-use ringweave_overlay::{Host as _, Loss, Overlay};
+use ringweave_node::{Counters, Event as Told, Input, Message, Output};
+use ringweave_overlay::{Host as _, Loss, Profile, any::Any};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
@@ -44,11 +46,13 @@ use self::{
     alarms::{Alarms, What},
     calls::Calls,
     dials::Rests,
+    evolve::Evolution,
     flow::Held,
+    instances::Later,
     links::Slot,
     sweep::Sweeps,
 };
-pub(crate) use self::{contacts::Contacts, relays::Relays};
+pub(crate) use self::{contacts::Contacts, instances::Instance, relays::Relays};
 use crate::{
     book::Book,
     event::{Event, Guest},
@@ -70,8 +74,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 const CLOSING: Duration = Duration::from_millis(700);
 
 /// What a hub is made of.
-pub(crate) struct Parts<O: Overlay> {
-    pub(crate) node: Node<O>,
+pub(crate) struct Parts {
+    /// The first is the one that carries messages.
+    pub(crate) instances: Vec<Instance>,
     pub(crate) book: Book,
     pub(crate) gate: Arc<Gate>,
     pub(crate) endpoint: Endpoint,
@@ -100,22 +105,29 @@ pub(crate) enum Ending {
 /// What a peer tells of itself on request.
 pub(crate) struct About {
     pub(crate) name: Option<String>,
+    /// What it says of itself when it joins.
+    pub(crate) profile: Profile,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) secret: Option<crate::network::Secret>,
 }
 
 /// The event loop of one peer.
-pub(crate) struct Hub<O: Overlay> {
-    node: Node<O>,
+pub(crate) struct Hub {
+    instances: Vec<Instance>,
+    /// The number of the one that carries the application's messages.
+    voice: u32,
+    /// Counters of those that ended.
+    past: Counters,
+    evolution: Evolution,
     book: Book,
     gate: Arc<Gate>,
     endpoint: Endpoint,
     origin: Instant,
     now: Time,
     random: Random,
-    out: Vec<Output<O>>,
-    later: VecDeque<Input<O>>,
-    slots: Vec<Slot<O>>,
+    out: Vec<Output<Any>>,
+    later: VecDeque<Later>,
+    slots: Vec<Slot>,
     rests: Rests,
     sweeps: Sweeps,
     /// Links with something to hand to their writers.
@@ -125,7 +137,7 @@ pub(crate) struct Hub<O: Overlay> {
     held: Vec<Held>,
     /// While set, requests wait: they fed this link's full queue.
     choked: Option<(Peer, Time)>,
-    alarms: Alarms<O>,
+    alarms: Alarms,
     next_tick: Time,
     stamps: u64,
     dials: usize,
@@ -133,10 +145,10 @@ pub(crate) struct Hub<O: Overlay> {
     tasks: JoinSet<()>,
     contacts: Contacts,
     relays: Relays,
-    calls: Calls<O>,
+    calls: Calls,
     shelf: Arc<Shelf>,
     /// Messages for the shelf, since the last flush.
-    arrived: Vec<Message>,
+    arrived: Vec<(u32, Message)>,
     traffic: flow::Traffic,
     events: mpsc::Receiver<Event>,
     report: mpsc::Sender<Event>,
@@ -154,11 +166,14 @@ struct Leaving {
     told: Vec<oneshot::Sender<()>>,
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
-    pub(crate) fn new(parts: Parts<O>) -> Self {
+impl Hub {
+    pub(crate) fn new(parts: Parts) -> Self {
         let (report, events) = parts.events;
         Self {
-            node: parts.node,
+            voice: parts.instances[0].number,
+            instances: parts.instances,
+            past: Counters::default(),
+            evolution: Evolution::of(&parts.book.about().settled),
             book: parts.book,
             gate: parts.gate,
             endpoint: parts.endpoint,
@@ -238,7 +253,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 self.tick();
             }
             if self.events.is_empty() {
-                self.step(Input::Rest);
+                self.give_all(|| Input::Rest);
+                self.settle();
             }
             self.flush();
             if self
@@ -260,7 +276,8 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     fn is_listening(&self) -> bool {
         self.choked.is_none()
             && self.leaving.is_none()
-            && !self.node.is_congested()
+            && !self.node().is_congested()
+            && self.voice == self.book.about().settled.instance
             && self.calls.has_room()
     }
 
@@ -309,45 +326,41 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             }
             Event::Found(id, addresses) => self.on_found(id, &addresses),
             Event::Taken => {
-                let (messages, bytes) = self.shelf.taken();
-                if messages > 0 {
-                    self.step(Input::Drained(messages, bytes));
+                for taken in self.shelf.taken() {
+                    let drained = Input::Drained(taken.messages, taken.bytes);
+                    self.step(taken.instance, drained);
                 }
             }
-            Event::Noted(link, cards) => self.on_noted(link, cards),
+            Event::Noted(link, note) => self.on_noted(link, note),
             Event::Rerouted(link) => self.on_rerouted(link),
             Event::Home { found, lost } => self.on_home(found, lost),
             Event::Hosting(host) => self.on_hosting(host),
         }
     }
 
-    /// Gives one input to the node and carries out what it asks for, to the end.
-    fn step(&mut self, input: Input<O>) {
-        let mut next = Some(input);
-        while let Some(input) = next {
-            self.node
-                .handle(self.now, &mut self.random, &self.book, input, &mut self.out);
-            let mut out = std::mem::take(&mut self.out);
-            for output in out.drain(..) {
-                self.carry_out(output);
-            }
-            self.out = out;
-            next = self.later.pop_front();
-        }
-    }
-
-    fn carry_out(&mut self, output: Output<O>) {
+    fn carry_out(&mut self, number: u32, output: Output<Any>) {
         match output {
-            Output::Send(peer, lane, frame) => self.send(peer, lane, frame),
-            Output::Open(peer) => self.open(peer),
-            Output::Close(peer) => self.unpin(peer),
-            Output::Timer(span, timer) => self.alarms.set(self.now + span, What::Node(timer)),
-            Output::Event(event) => self.tell(event),
+            Output::Send(peer, lane, frame) => self.send(number, peer, lane, frame),
+            Output::Open(peer) => self.open(number, peer),
+            Output::Close(peer) => self.unpin(number, peer),
+            Output::Timer(span, timer) => {
+                self.alarms.set(self.now + span, What::Node(number, timer));
+            }
+            Output::Event(event) => self.tell(number, event),
         }
     }
 
-    fn tell(&mut self, event: Told<Guid>) {
+    fn tell(&mut self, number: u32, event: Told<Guid>) {
         match event {
+            Told::Message(message) => self.arrived.push((number, message)),
+            Told::Changed => {}
+            Told::Fault(kind) => tracing::debug!(kind, "nonsense from the network"),
+            Told::Left => self.on_left(number),
+            // Where another overlay than the one that carries messages has its place is its own affair.
+            Told::Placed(_) | Told::Displaced | Told::Refused(_) if number != self.voice => {
+                tracing::debug!(number, ?event, "in the other overlay");
+                self.next_tick = self.now;
+            }
             Told::Placed(guid) => {
                 self.contacts.on_placed(&guid, self.placed.take());
                 self.watch(PeerEvent::Placed { guid });
@@ -364,14 +377,6 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 }
                 self.watch(PeerEvent::Refused { why });
             }
-            Told::Left => {
-                if let Some(leaving) = &mut self.leaving {
-                    leaving.has_left = true;
-                }
-            }
-            Told::Message(message) => self.arrived.push(message),
-            Told::Changed => {}
-            Told::Fault(kind) => tracing::debug!(kind, "nonsense from the network"),
             answer => self.on_answer(answer),
         }
     }
@@ -394,7 +399,19 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             has_left: false,
             told,
         });
-        self.step(Input::Leave);
+        self.give_all(|| Input::Leave);
+        self.settle();
+    }
+
+    /// An overlay has said goodbye; when all have, so has this peer.
+    fn on_left(&mut self, number: u32) {
+        let instances = &mut self.instances;
+        for instance in instances.iter_mut().filter(|it| it.number == number) {
+            instance.has_left = true;
+        }
+        if let Some(leaving) = &mut self.leaving {
+            leaving.has_left = instances.iter().all(|it| it.has_left);
+        }
     }
 
     /// Ends everything in order: last bytes out, connections closed, memory written.
@@ -450,14 +467,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             peer: self.book.id(peer),
             why: why.into(),
         });
-        self.later.push_back(Input::Down(peer, loss));
-    }
-
-    /// Hands inputs that came up while no node ran to the node.
-    fn settle(&mut self) {
-        if let Some(input) = self.later.pop_front() {
-            self.step(input);
-        }
+        self.later.push_back(Later::Down(peer, loss));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use iroh::{TransportAddr, endpoint::Connection};
 use ringweave_ids::{Guid, Peer, PeerId, Time};
-use ringweave_overlay::{Host as _, Neighbour, Overlay};
+use ringweave_overlay::{Host as _, Neighbour};
 
 use super::{Hub, links::Link};
 use crate::{handle::PeerInfo, relay::Site};
@@ -47,11 +47,11 @@ pub(super) fn way(connection: &Connection) -> Option<Way> {
     })
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// This peer's neighbours, and how each is reached.
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
         let mut neighbours = Vec::new();
-        self.node.neighbours(&mut neighbours);
+        self.node().neighbours(&mut neighbours);
         let has_parent = neighbours
             .iter()
             .any(|neighbour| neighbour.role == PARENT && self.link(neighbour.peer).is_some());
@@ -96,7 +96,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
     }
 
-    fn why_so(&self, link: &Link<O>, way: Way) -> String {
+    fn why_so(&self, link: &Link, way: Way) -> String {
         let is_theirs = self
             .site(link.id.peer)
             .is_some_and(|site| site.host == self.book.id(link.id.peer));
@@ -114,7 +114,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
     }
 
     /// Whether a link's packets go to an address that the peer itself, or whoever told of it, named.
-    fn is_advertised(&self, link: &Link<O>) -> bool {
+    fn is_advertised(&self, link: &Link) -> bool {
         let paths = link.connection.paths();
         let selected = paths.iter().find(|path| path.is_selected());
         selected.is_some_and(|path| match path.remote_addr() {

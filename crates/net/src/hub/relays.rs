@@ -5,8 +5,8 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use iroh::{Endpoint, RelayConfig, RelayUrl, Watcher as _, endpoint::Connection};
 use iroh_relay::RelayQuicConfig;
-use ringweave_ids::{Guid, Peer, PeerId};
-use ringweave_overlay::{Host as _, Overlay};
+use ringweave_ids::{Peer, PeerId};
+use ringweave_overlay::Host as _;
 use tokio::sync::mpsc;
 
 use super::Hub;
@@ -17,7 +17,7 @@ use crate::{
     event::Event,
     handle::PeerEvent,
     link::LinkId,
-    note,
+    note::{self, Note},
     reach::Reach,
     relay::{Host, Site},
     settings::Hosting,
@@ -115,7 +115,7 @@ async fn watch_paths(connection: Connection, link: LinkId, report: mpsc::Sender<
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Starts what goes on as long as the peer lives.
     pub(super) fn start_relays(&mut self) {
         if !self.relays.is_on {
@@ -296,10 +296,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
 
     /// A neighbour passes on cards: its own, or those of its neighbours. Only what comes from its owner
     /// is passed on, so that it goes two links far and no further.
-    pub(super) fn on_noted(&mut self, link: LinkId, cards: Vec<note::Told>) {
-        if self.link_mut(link).is_none() {
-            return;
-        }
+    pub(super) fn on_cards(&mut self, link: LinkId, cards: Vec<note::Told>) {
         for (id, card) in cards {
             let Some(peer) = self.book.peer(&id) else {
                 // A stranger is introduced when it matters, but its relay may be of use before.
@@ -345,7 +342,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
             .map(|peer| (self.book.id(peer), self.book.card(peer)))
             .collect();
         if let Some(link) = self.link(to).filter(|_| !cards.is_empty()) {
-            let sending = note::send(link.connection.clone(), cards);
+            let sending = note::send(link.connection.clone(), Note::Cards(cards));
             self.tasks.spawn(sending);
         }
     }
@@ -364,7 +361,7 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
                 .map(|peer| (self.book.id(*peer), self.book.card(*peer)))
                 .collect();
             for cards in cards.chunks(note::CARDS) {
-                let sending = note::send(link.connection.clone(), cards.to_vec());
+                let sending = note::send(link.connection.clone(), Note::Cards(cards.to_vec()));
                 self.tasks.spawn(sending);
             }
         }

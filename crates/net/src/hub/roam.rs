@@ -6,14 +6,13 @@
 
 use futures_util::StreamExt as _;
 use iroh::{Endpoint, Watcher as _};
-use ringweave_ids::{Guid, Time};
-use ringweave_overlay::Overlay;
+use ringweave_ids::Time;
 use tokio::sync::mpsc;
 
 use super::Hub;
 use crate::event::Event;
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Watches the addresses of this machine, as long as the peer lives.
     pub(super) fn watch_moves(&mut self) {
         let moves = watch(self.endpoint.clone(), self.report.clone());

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use ringweave_ids::{Guid, Time};
+use ringweave_ids::Time;
 use ringweave_node::Frame;
-use ringweave_overlay::{Message as _, Overlay};
+use ringweave_overlay::Message as _;
 
 use super::{Hub, links::Slot};
 use crate::book::Book;
@@ -28,7 +28,7 @@ impl Sweeps {
     }
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     /// Makes room where a frame or a newcomer may find none.
     pub(super) fn make_way(&mut self) {
         if self.book.is_tight() {
@@ -45,10 +45,12 @@ impl<O: Overlay<Address = Guid>> Hub<O> {
         }
         self.sweeps = Sweeps(self.now);
         let mut used = Vec::new();
-        self.node.uses(&mut used);
+        for instance in &self.instances {
+            instance.node.uses(&mut used);
+        }
         // Frames that wait for a connection name peers, too: the book is asked when they are written.
         let waiting = self.slots.iter_mut().flat_map(|slot| &mut slot.waiting);
-        for (_, frame) in waiting {
+        for (_, _, frame) in waiting {
             if let Frame::Overlay(message) = frame {
                 message.visit(&mut |peer| used.push(*peer));
             }

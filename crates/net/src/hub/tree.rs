@@ -7,7 +7,6 @@ use std::{
 
 use ringweave_ids::{Guid, PeerId, Time};
 use ringweave_node::{Command, Destination, Failure, Listing};
-use ringweave_overlay::Overlay;
 
 use super::{
     Hub,
@@ -35,10 +34,10 @@ pub(super) struct Walk {
     answer: Answer<Tree>,
 }
 
-impl<O: Overlay<Address = Guid>> Hub<O> {
+impl Hub {
     pub(super) fn tree(&mut self, limit: usize, answer: Answer<Tree>) {
         let Some(center) = self
-            .node
+            .node()
             .address()
             .and_then(|guid| guid.steps().first().copied())
         else {

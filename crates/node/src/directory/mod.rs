@@ -181,7 +181,7 @@ impl<O: Overlay> Router<O> {
 
     /// Puts this peer's own record where it belongs, and plans the next time.
     pub(crate) fn publish(&mut self, ground: &mut Ground<'_, O>) {
-        if !O::IS_STRUCTURED {
+        if !ground.overlay.is_structured() {
             return;
         }
         self.put_own(ground, LEASE);
@@ -194,7 +194,7 @@ impl<O: Overlay> Router<O> {
 
     /// Says that this peer is leaving.
     pub(crate) fn withdraw(&mut self, ground: &mut Ground<'_, O>) {
-        if !O::IS_STRUCTURED {
+        if !ground.overlay.is_structured() {
             return;
         }
         self.put_own(ground, Duration::ZERO);

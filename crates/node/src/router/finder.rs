@@ -138,7 +138,7 @@ impl<O: Overlay> Router<O> {
         }
         // Where nothing leads to an address, knowing it is of no use.
         if let Some((address, _)) = self.finder.known.get(id)
-            && O::IS_STRUCTURED
+            && ground.overlay.is_structured()
         {
             return Found::At(address.clone());
         }
@@ -182,11 +182,11 @@ impl<O: Overlay> Router<O> {
                 return ground.tell(Event::Resolved(ticket, Ok(near)));
             }
             // Nobody keeps names or prefixes where there are no keys: it is this peer's links that count.
-            Query::Prefix(prefix) if !O::IS_STRUCTURED => {
+            Query::Prefix(prefix) if !ground.overlay.is_structured() => {
                 let near = self.near(ground, prefix);
                 return ground.tell(Event::Resolved(ticket, Ok(near)));
             }
-            Query::Name(_) if !O::IS_STRUCTURED => {
+            Query::Name(_) if !ground.overlay.is_structured() => {
                 return ground.tell(Event::Resolved(ticket, Err(Failure::NotFound)));
             }
             Query::Prefix(_) | Query::Name(_) => {}
@@ -274,10 +274,10 @@ impl<O: Overlay> Router<O> {
             return;
         };
         lookup.due = None;
-        if !O::IS_STRUCTURED
+        if !ground.overlay.is_structured()
             && let Query::Peer(id) = lookup.query
         {
-            return self.wish(Wish::Seek(id));
+            return self.wish(ground, Wish::Seek(id));
         }
         let Some(key) = query_key(&lookup.query) else {
             return;

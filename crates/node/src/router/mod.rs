@@ -188,8 +188,8 @@ impl<O: Overlay> Router<O> {
     }
 
     /// Wants something of the overlay, if it has no structure.
-    fn wish(&mut self, wish: Wish) {
-        if !O::IS_STRUCTURED {
+    fn wish(&mut self, ground: &Ground<'_, O>, wish: Wish) {
+        if !ground.overlay.is_structured() {
             self.wishes.push(wish);
         }
     }

@@ -170,7 +170,7 @@ impl<O: Overlay> Router<O> {
 
     /// A neighbour lacks these: it gets those that are kept.
     fn on_ask(&mut self, ground: &mut Ground<'_, O>, from: Peer, lacking: &[Lacking]) {
-        self.wish(Wish::Graft(from));
+        self.wish(ground, Wish::Graft(from));
         for of in lacking {
             for number in &of.numbers {
                 let name = (of.origin, of.incarnation, *number);
@@ -224,7 +224,7 @@ impl<O: Overlay> Router<O> {
         let source = sources.iter().find(|(peer, _)| *peer == from).cloned();
         self.take(ground, envelope, source);
         self.recent(ground).keep(envelope, Some(from), at);
-        if !O::IS_STRUCTURED {
+        if !ground.overlay.is_structured() {
             // The tree was broken here only: beyond, its links are whole.
             let span = ground.overlay.span(Reach::All);
             self.spread(ground, envelope, &span, Up::Neighbour(from), 1);
@@ -287,7 +287,7 @@ impl<O: Overlay> Router<O> {
         for (peer, lacking) in asks {
             let ask = Repair::Ask(lacking);
             self.counters.asked += ask.named() as u64;
-            self.wish(Wish::Graft(peer));
+            self.wish(ground, Wish::Graft(peer));
             ground
                 .out
                 .push(Output::Send(peer, Lane::Control, Frame::Repair(ask)));

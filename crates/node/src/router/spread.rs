@@ -287,7 +287,7 @@ impl<O: Overlay> Router<O> {
             self.counters.duplicates += 1;
             self.counters.spread_twice += 1;
             if let Some(peer) = up.neighbour() {
-                self.wish(Wish::Prune(peer));
+                self.wish(ground, Wish::Prune(peer));
             }
             return self.answer_count(ground, name, &up, 0, Duration::ZERO);
         }

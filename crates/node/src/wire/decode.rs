@@ -7,8 +7,8 @@ use ringweave_ids::{Peer, PeerId, wire::decode};
 use ringweave_overlay::{Message, Overlay};
 
 use super::{
-    Book, CAST, Contact, ENVELOPE, FLOW, KEPT, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY, REPAIR,
-    SEQUENCE, SEVERAL, SLOTS, SPAN, TRACED, WireError, check, unzigzag,
+    Book, CAST, Contact, ENVELOPE, FLOW, INSTANCE, KEPT, MAX_CARD, MAX_CONTACTS, MAX_FRAME,
+    OVERLAY, REPAIR, SEQUENCE, SEVERAL, SLOTS, SPAN, TRACED, WireError, check, unzigzag,
 };
 use crate::{Cast, Envelope, Flow, Frame, MAX_NAMED, MAX_PAYLOAD, MAX_RECEIVERS, Repair};
 
@@ -16,6 +16,7 @@ use crate::{Cast, Envelope, Flow, Frame, MAX_NAMED, MAX_PAYLOAD, MAX_RECEIVERS, 
 pub struct Decoder<O: Overlay> {
     slots: Vec<Option<Slot<O::Address>>>,
     skipped: u64,
+    instance: u32,
 }
 
 struct Slot<A> {
@@ -35,7 +36,13 @@ impl<O: Overlay> Decoder<O> {
         Self {
             slots: Vec::new(),
             skipped: 0,
+            instance: 0,
         }
+    }
+
+    /// Which overlay of the two peers the frame decoded last belongs to.
+    pub fn instance(&self) -> u32 {
+        self.instance
     }
 
     /// Frames that were skipped so far: of unknown tags, with contacts that the book refused, or
@@ -80,6 +87,10 @@ impl<O: Overlay> Decoder<O> {
                 None => self.skipped += 1,
             },
             FLOW => self.learn(&mut frame)?,
+            INSTANCE => {
+                let number = u32::try_from(take_varint(&mut frame)?);
+                self.instance = number.map_err(|_| WireError::Malformed("no such instance"))?;
+            }
             // A word that does not decode may be a newer one; the stream is none the worse for it.
             REPAIR => match decode::<Repair<O::Span>>(&frame, MAX_FRAME) {
                 Ok(repair) if repair.named() <= MAX_NAMED => {

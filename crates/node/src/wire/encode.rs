@@ -7,8 +7,8 @@ use ringweave_ids::{Peer, wire::to_vec};
 use ringweave_overlay::{Message, Overlay};
 
 use super::{
-    Book, Contact, ENVELOPE, FLOW, KEPT, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY, REPAIR,
-    SEQUENCE, SEVERAL, SLOTS, SPAN, TRACED, WireError, check, zigzag,
+    Book, Contact, ENVELOPE, FLOW, INSTANCE, KEPT, MAX_CARD, MAX_CONTACTS, MAX_FRAME, OVERLAY,
+    REPAIR, SEQUENCE, SEVERAL, SLOTS, SPAN, TRACED, WireError, check, zigzag,
 };
 use crate::{Cast, Envelope, Flow, Frame, lru::Seed};
 
@@ -20,6 +20,7 @@ pub struct Encoder<O: Overlay> {
     /// The slot used last.
     last: usize,
     uses: u64,
+    instance: u32,
 }
 
 struct Slot<A> {
@@ -42,6 +43,18 @@ impl<O: Overlay> Encoder<O> {
             index: HashMap::with_hasher(Seed(0)),
             last: 0,
             uses: 0,
+            instance: 0,
+        }
+    }
+
+    /// Says which overlay of the two peers the frames that follow belong to, if it is another one.
+    pub fn turn_to(&mut self, instance: u32, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.instance, instance) != instance {
+            let mut number = [0; 10];
+            let len = varint(instance.into(), &mut number);
+            put_varint(out, len as u64 + 1);
+            out.put_u8(INSTANCE);
+            out.put_slice(&number[..len]);
         }
     }
 

@@ -5,6 +5,7 @@
 //! overlay   1  contacts (count, then id, card length, card)  message (postcard, peers as indices)
 //! flow      2  slot  flow (postcard): from now on the slot stands for it
 //! repair    3  a word about recent broadcasts (postcard)
+//! instance  4  number (varint): what follows belongs to this overlay of the two peers; 0 at first
 //! envelope  1000ccst  slot  hops  [sequence - last of the slot, zigzag varint]  [cast]  payload
 //!                cc  one, several, span, kept;  s: a sequence follows, else it is the next;  t: traced
 //! ```
@@ -34,6 +35,7 @@ const SLOTS: usize = 256;
 const OVERLAY: u8 = 1;
 const FLOW: u8 = 2;
 const REPAIR: u8 = 3;
+const INSTANCE: u8 = 4;
 const ENVELOPE: u8 = 0x80;
 const TRACED: u8 = 1;
 const SEQUENCE: u8 = 2;

@@ -292,8 +292,6 @@ impl Overlay for Unstructured {
     type Address = Guid;
     type Span = Push;
 
-    const IS_STRUCTURED: bool = false;
-
     fn new(view: &View<'_, Self>) -> Self {
         Self {
             guid: Contact::of(view.host, view.me).point.into(),
@@ -310,6 +308,10 @@ impl Overlay for Unstructured {
             requests: Requests::default(),
             searches: search::Searches::default(),
         }
+    }
+
+    fn is_structured(&self) -> bool {
+        false
     }
 
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<Self>) {

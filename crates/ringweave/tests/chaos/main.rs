@@ -17,6 +17,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+mod evolve;
 mod life;
 mod record;
 
@@ -123,6 +124,22 @@ struct Stage {
 }
 
 impl Stage {
+    fn new(peers: usize) -> Arc<Self> {
+        let seat = |_| Seat {
+            data: tempfile::tempdir().unwrap(),
+            id: String::new(),
+            process: None,
+            life: 0,
+            client: None,
+            resident: Vec::new(),
+        };
+        Arc::new(Self {
+            seats: Mutex::new((0..peers).map(seat).collect()),
+            record: Mutex::new(Record::new()),
+            places: Arc::new(Semaphore::new(UNDER_WAY)),
+        })
+    }
+
     fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
         self.seats.lock().unwrap()
     }
@@ -399,20 +416,8 @@ async fn peers_die_and_come_back_and_no_message_is_lost_or_doubled() {
         return;
     }
     let plan = Plan::read();
-    let seat = |_| Seat {
-        data: tempfile::tempdir().unwrap(),
-        id: String::new(),
-        process: None,
-        life: 0,
-        client: None,
-        resident: Vec::new(),
-    };
-    let stage = Arc::new(Stage {
-        seats: Mutex::new((0..plan.peers).map(seat).collect()),
-        record: Mutex::new(Record::new()),
-        places: Arc::new(Semaphore::new(UNDER_WAY)),
-    });
-    populate(&stage, plan.peers).await;
+    let stage = Stage::new(plan.peers);
+    populate(&stage, plan.peers, &["--ring-size", "8"]).await;
     let count = run(&stage, &plan).await;
     let calm = Instant::now();
     let mut missing = settle(&stage, plan.peers, count).await;
@@ -427,8 +432,8 @@ async fn peers_die_and_come_back_and_no_message_is_lost_or_doubled() {
 }
 
 /// The founder first, then the others, a few at once.
-async fn populate(stage: &Arc<Stage>, peers: usize) {
-    let words = vec!["--ring-size".into(), "8".into()];
+async fn populate(stage: &Arc<Stage>, peers: usize, words: &[&str]) {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
     let invite = Arc::clone(stage).spawn(0, words).await;
     let invite = invite.expect("the founder starts");
     for few in (1..peers).collect::<Vec<_>>().chunks(5) {
@@ -444,10 +449,10 @@ async fn populate(stage: &Arc<Stage>, peers: usize) {
 
 /// Deaths and sends until the time is over; how many messages were numbered.
 async fn run(stage: &Arc<Stage>, plan: &Plan) -> u64 {
-    let mut random = Random::new(plan.seed);
+    let mut load = Load::new(plan.peers, plan.seed);
     let mut fate = Random::new(plan.seed.wrapping_add(1 << 32));
     let since = Instant::now();
-    let (mut number, mut deaths, mut weighed) = (0, 0, 0);
+    let (mut deaths, mut weighed) = (0, 0);
     let mut tasks = JoinSet::new();
     while since.elapsed() < plan.span {
         if since.elapsed() >= DEATHS * (deaths + 1) {
@@ -473,10 +478,43 @@ async fn run(stage: &Arc<Stage>, plan: &Plan) -> u64 {
             weighed += 1;
             stage.weigh();
         }
-        while number < RATE * plan.peers as u64 * since.elapsed().as_millis() as u64 / 1_000 {
-            number += 1;
-            let from = random.below(plan.peers);
-            let to = (from + 1 + random.below(plan.peers - 1)) % plan.peers;
+        load.send(stage, &mut tasks);
+        sleep(Duration::from_millis(5)).await;
+        while let Some(done) = tasks.try_join_next() {
+            done.unwrap();
+        }
+    }
+    // The last sends have their outcome, and the last dead are back.
+    tasks.join_all().await;
+    load.number
+}
+
+/// Messages between random pairs, at a steady rate.
+struct Load {
+    peers: usize,
+    random: Random,
+    since: Instant,
+    number: u64,
+}
+
+impl Load {
+    fn new(peers: usize, seed: u64) -> Self {
+        Self {
+            peers,
+            random: Random::new(seed),
+            since: Instant::now(),
+            number: 0,
+        }
+    }
+
+    /// Sends what is due.
+    fn send(&mut self, stage: &Arc<Stage>, tasks: &mut JoinSet<()>) {
+        let (peers, random) = (self.peers, &mut self.random);
+        let due = RATE * peers as u64 * self.since.elapsed().as_millis() as u64 / 1_000;
+        while self.number < due {
+            self.number += 1;
+            let from = random.below(peers);
+            let to = (from + 1 + random.below(peers - 1)) % peers;
             let length = if random.below(20) == 0 {
                 random.below(LONG)
             } else {
@@ -486,7 +524,7 @@ async fn run(stage: &Arc<Stage>, plan: &Plan) -> u64 {
             let Ok(place) = Arc::clone(&stage.places).try_acquire_owned() else {
                 continue;
             };
-            let stage = Arc::clone(stage);
+            let (stage, number) = (Arc::clone(stage), self.number);
             tasks.spawn(async move {
                 timeout(SEND_ENDS, stage.send(number, from, to, length))
                     .await
@@ -494,14 +532,7 @@ async fn run(stage: &Arc<Stage>, plan: &Plan) -> u64 {
                 drop(place);
             });
         }
-        sleep(Duration::from_millis(5)).await;
-        while let Some(done) = tasks.try_join_next() {
-            done.unwrap();
-        }
     }
-    // The last sends have their outcome, and the last dead are back.
-    tasks.join_all().await;
-    number
 }
 
 /// After the last death: everyone has a place, reaches everyone, and hears a broadcast. What is

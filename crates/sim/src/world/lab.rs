@@ -11,6 +11,9 @@ pub(crate) trait Lab: Standing {
     /// Its name.
     const NAME: &'static str;
 
+    /// As its machines say ([`Overlay::is_structured`](ringweave_overlay::Overlay::is_structured)).
+    const IS_STRUCTURED: bool = true;
+
     /// What all peers agree on.
     fn config(scenario: &Scenario) -> Self::Config;
 

@@ -21,6 +21,8 @@ impl Standing for Unstructured {}
 impl Lab for Unstructured {
     const NAME: &'static str = "unstructured";
 
+    const IS_STRUCTURED: bool = false;
+
     fn config(_: &Scenario) -> Config {
         Config::default()
     }
