@@ -19,6 +19,10 @@ test:
 chaos PEERS="30" SECONDS="300" SEED="1":
     CHAOS_PEERS={{PEERS}} CHAOS_SECONDS={{SECONDS}} CHAOS_SEED={{SEED}} cargo test --release -p ringweave --test chaos -- --nocapture
 
+# Thirty processes that move from a star to rings, to Kademlia and back to rings, while they talk.
+evolve PEERS="30":
+    EVOLVE_PEERS={{PEERS}} cargo test --release -p ringweave --test chaos moves -- --nocapture
+
 # What must heal, in worlds as large as their files say: `just healing 1-3 center,halves`.
 healing SEEDS="1-20" ONLY="":
     HEALING_SEEDS={{SEEDS}} HEALING_ONLY={{ONLY}} cargo test --release -p ringweave-sim --test healing -- --nocapture

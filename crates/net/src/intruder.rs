@@ -14,16 +14,18 @@ use ringweave_node::{
 };
 use ringweave_overlay::{
     Target,
-    polyring::{Message, Polyring},
+    any::{self, Any},
+    polyring::Message,
 };
 use tokio::time::timeout;
 
 use crate::{
-    Entrance, Handle, Invite, Parting, PeerEvent, PeerRef, Settings, Shape, StartError,
+    Entrance, Handle, Invite, Parting, PeerEvent, PeerRef, Settings, Shape, StartError, Topology,
     book::Book,
     card::Card,
     gate::{ALPN, Gate, Hello, Side, Turned},
     network::{Network, Secret},
+    note::{self, Note},
     start,
 };
 
@@ -152,6 +154,29 @@ async fn a_peer_of_another_network_or_configuration_is_refused_and_told_so() {
         refused(&intruder, &invite, &gate).await,
         Parting::Configuration
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edition_that_the_network_did_not_sign_is_refused_in_greetings_and_in_notes() {
+    let (founder, invite) = founder(Shape::default()).await;
+    let intruder = Intruder::new().await;
+    let mut forged = invite.network.clone();
+    forged.settled.version += 1;
+    forged.settled.topology = Topology::Star;
+    let gate = intruder.gate(&forged, None);
+    assert_eq!(refused(&intruder, &invite, &gate).await, Parting::Nonsense);
+    let (connection, _, _) = intruder.enter(&invite).await;
+    note::send(connection, Note::Network(Box::new(forged))).await;
+    let mut status = founder.status().await.unwrap();
+    for _ in 0..200 {
+        if status.counters.faults > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        status = founder.status().await.unwrap();
+    }
+    assert!(status.counters.faults > 0, "a forged note is nonsense");
+    assert_eq!((status.topology, status.evolution), ("polyring", None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,7 +361,7 @@ fn strangers(random: &mut Random, count: usize) -> BytesMut {
         book.admit(id).unwrap()
     };
     let candidates = (0..count).map(stranger).collect();
-    let frame = Frame::Overlay(Message::Choose {
+    let frame = upkeep(Message::Choose {
         nonce: 0,
         candidates,
     });
@@ -349,8 +374,13 @@ fn stranger() -> Book {
     Book::new(SecretKey::generate(), None, network, &Card::default())
 }
 
+/// Upkeep of the polyring that the network is.
+fn upkeep(message: Message) -> Frame<Any> {
+    Frame::Overlay(any::Message::Polyring(message))
+}
+
 /// The first frame of a lane.
-fn encoded(frame: &Frame<Polyring>, book: &Book) -> BytesMut {
+fn encoded(frame: &Frame<Any>, book: &Book) -> BytesMut {
     let mut bytes = BytesMut::new();
     let mut encoder = Encoder::new();
     encoder.encode(frame, book, &mut bytes).unwrap();
@@ -359,7 +389,7 @@ fn encoded(frame: &Frame<Polyring>, book: &Book) -> BytesMut {
 
 /// Envelopes that decode: of random origins, to random targets, for every service, with random insides.
 fn senseless(random: &mut Random, count: usize) -> BytesMut {
-    let mut encoder = Encoder::<Polyring>::new();
+    let mut encoder = Encoder::<Any>::new();
     let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
     let book = Book::new(SecretKey::generate(), None, network, &Card::default());
     let id = |random: &mut Random| PeerId::from_bytes(std::array::from_fn(|_| random.bits() as u8));

@@ -355,3 +355,26 @@ fn lengths_beyond_their_caps_are_refused() {
         );
     }
 }
+
+#[test]
+fn frames_of_two_instances_share_a_stream() {
+    let (book, mut bytes) = (desk(), BytesMut::new());
+    let mut encoder = Encoder::<Tree>::new();
+    let mut said = Vec::new();
+    for instance in [0, 0, 7, 7, 300, 0] {
+        encoder.turn_to(instance, &mut bytes);
+        let before = bytes.len();
+        let greet = Frame::Overlay(Word::Greet(vec![Peer(instance % PEERS)]));
+        encoder.encode(&greet, &book, &mut bytes).unwrap();
+        said.push((instance, bytes.len() - before));
+    }
+    let frames: usize = said.iter().map(|(_, len)| len).sum();
+    assert_eq!(bytes.len() - frames, 3 + 4 + 3, "only a turn is said");
+    let (mut decoder, mut book) = (Decoder::<Tree>::new(), desk());
+    for (instance, _) in said {
+        let frame = decoder.decode(&mut bytes, &mut book).unwrap();
+        assert!(matches!(frame, Some(Frame::Overlay(_))));
+        assert_eq!(decoder.instance(), instance);
+    }
+    assert!(bytes.is_empty() && decoder.skipped() == 0);
+}
