@@ -107,13 +107,34 @@ impl Polyring {
         if !relabelled.is_empty() && self.may_share(from) {
             self.send_records(cx, from, id, Vec::new(), relabelled);
         }
-        if self.is_parent(from) && self.is_outline_odd(&told) {
-            // One of us holds one for living whom the other knows to be gone.
+        if let Some(parent) = self.doubted(from, &told) {
+            // Without those that the outline is about to forget, as they may be what is lacking then.
             Arc::make_mut(&mut self.above).outline(self.own.id);
-            self.send_summary(cx, from, &self.above, self.above.digest());
+            self.send_summary(cx, parent, &self.above, self.above.digest());
         }
         if self.has_mates() && !self.is_mate(from) {
             self.tell_mates(cx, from, id, &told, &told_positions);
+        }
+    }
+
+    /// The parent to compare with after this one told me of the ring above.
+    ///
+    /// Only the leader tells what changes there. What another member says may be old, and when that one
+    /// learns better, nobody passes it on: the leader knows. Where what was told is odd, one of us holds
+    /// one for living whom the other knows to be gone.
+    fn doubted(&self, from: Peer, told: &[(PositionId, Arc<Member>)]) -> Option<Peer> {
+        if !self.is_parent(from) {
+            return None;
+        }
+        let mut parents = self.above.peers_of(self.own.id);
+        let leader = parents.find(|parent| self.links.is_up(*parent));
+        let of_others = |(ring, record): &(PositionId, Arc<Member>)| {
+            *ring == self.above.id && record.peer != from
+        };
+        let is_hearsay = leader != Some(from) && told.iter().any(of_others);
+        match leader.filter(|_| is_hearsay) {
+            Some(leader) => Some(leader),
+            None => self.is_outline_odd(told).then_some(from),
         }
     }
 
