@@ -9,6 +9,8 @@
 //! takes the outputs. Envelopes, hop counts and retries are the router's, one floor up.
 
 pub mod chord;
+#[cfg(test)]
+mod conformance;
 mod contact;
 mod cx;
 mod digits;

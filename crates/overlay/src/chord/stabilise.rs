@@ -188,7 +188,7 @@ impl Chord {
         number: u32,
         hops: u8,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT {
+        if self.phase != Phase::Placed || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let successor = self.successors.iter().find(|it| {
@@ -238,7 +238,7 @@ impl Chord {
 
     pub(super) fn on_found(&mut self, cx: &mut Cx<'_>, number: u32, successors: &[Peer]) {
         let purpose = self.requests.close(number).map(|it| it.purpose);
-        let found = successors.iter().take(MAX_LISTED);
+        let found = cx.listed(successors, MAX_LISTED).iter();
         let found: Vec<_> = found.map(|peer| Contact::of(cx.host(), *peer)).collect();
         match purpose {
             Some(Purpose::Finger(interval)) => {
@@ -324,8 +324,8 @@ impl Chord {
         predecessor: Option<Peer>,
         successors: &[Peer],
     ) {
-        let told = predecessor.iter().chain(successors).take(MAX_LISTED);
-        for peer in [from].iter().chain(told) {
+        let successors = cx.listed(successors, MAX_LISTED);
+        for peer in [from].iter().chain(&predecessor).chain(successors) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
@@ -340,7 +340,7 @@ impl Chord {
 
     /// The list is the successor's own, behind it (Zave, section 3): who is not in that is gone.
     fn adopt(&mut self, cx: &mut Cx<'_>, from: Peer, told: &[Peer]) {
-        let Some(last) = told.iter().take(MAX_LISTED).next_back() else {
+        let Some(last) = told.last() else {
             return;
         };
         let [after, upto] = [from, *last].map(|peer| Contact::of(cx.host(), peer).point);
@@ -482,7 +482,7 @@ impl Chord {
         if let Some(before) = before {
             self.predecessor = Some(Contact::of(cx.host(), before));
         }
-        for peer in successors.iter().take(MAX_LISTED) {
+        for peer in cx.listed(successors, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }

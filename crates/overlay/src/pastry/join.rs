@@ -86,7 +86,8 @@ impl Pastry {
         row: u8,
         hops: u8,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT || newcomer == cx.me() {
+        let is_mine = newcomer == cx.me();
+        if self.phase != Phase::Placed || is_mine || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let contact = Contact::of(cx.host(), newcomer);

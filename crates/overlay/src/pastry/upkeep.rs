@@ -192,7 +192,7 @@ impl Pastry {
         let is_join = number != 0 && self.requests.iter().find(is_join).is_some();
         let contact = Contact::of(cx.host(), from);
         self.learn(cx, contact);
-        let told = peers.iter().take(MAX_LISTED);
+        let told = cx.listed(peers, MAX_LISTED).iter();
         let told: Vec<_> = told.map(|peer| Contact::of(cx.host(), *peer)).collect();
         if part != Part::Near {
             for contact in &told {
@@ -371,7 +371,7 @@ impl Pastry {
     pub(super) fn on_leaving(&mut self, cx: &mut Cx<'_>, from: Peer, leaves: &[Peer]) {
         self.near.remove(from);
         self.forget(cx, from);
-        for peer in leaves.iter().take(MAX_LISTED) {
+        for peer in cx.listed(leaves, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }

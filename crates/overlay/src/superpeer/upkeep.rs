@@ -157,7 +157,7 @@ impl Superpeer {
     }
 
     pub(super) fn on_seek(&mut self, cx: &mut Cx<'_>, origin: Peer, number: u32, hops: u8) {
-        if hops >= HOP_LIMIT || origin == cx.me() {
+        if origin == cx.me() || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let point = Contact::of(cx.host(), origin).point;
@@ -201,7 +201,7 @@ impl Superpeer {
         if self.superpeers.iter().all(|it| it.peer != from) {
             return;
         }
-        for other in others.iter().take(MAX_OTHERS) {
+        for other in cx.listed(others, MAX_OTHERS) {
             if *other != cx.me() {
                 self.remember(cx, *other);
             }
@@ -242,7 +242,7 @@ impl Superpeer {
             _ => return,
         }
         let mut line: Vec<Peer> = Vec::new();
-        for peer in listed.iter().take(MAX_LISTED) {
+        for peer in cx.listed(listed, MAX_LISTED) {
             if *peer != cx.me() && !line.contains(peer) {
                 line.push(*peer);
             }

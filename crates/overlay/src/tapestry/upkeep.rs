@@ -195,7 +195,8 @@ impl Tapestry {
         row: u8,
         hops: u8,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT || newcomer == cx.me() {
+        let is_mine = newcomer == cx.me();
+        if self.phase != Phase::Placed || is_mine || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let contact = Contact::of(cx.host(), newcomer);
@@ -260,7 +261,7 @@ impl Tapestry {
     }
 
     pub(super) fn on_tell(&mut self, cx: &mut Cx<'_>, from: Peer, number: u32, peers: &[Peer]) {
-        let told = peers.iter().take(MAX_LISTED);
+        let told = cx.listed(peers, MAX_LISTED).iter();
         let told = [from].into_iter().chain(told.copied());
         let told: Vec<_> = told.map(|peer| Contact::of(cx.host(), peer)).collect();
         for contact in &told {
@@ -344,7 +345,7 @@ impl Tapestry {
 
     /// A peer knows this one now; once its root does, messages come here.
     pub(super) fn on_welcome(&mut self, cx: &mut Cx<'_>, from: Peer, peers: &[Peer]) {
-        for peer in peers.iter().take(MAX_LISTED) {
+        for peer in cx.listed(peers, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
@@ -439,7 +440,7 @@ impl Tapestry {
     }
 
     pub(super) fn on_leaving(&mut self, cx: &mut Cx<'_>, from: Peer, peers: &[Peer]) {
-        for peer in peers.iter().take(MAX_LISTED) {
+        for peer in cx.listed(peers, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
