@@ -6,6 +6,7 @@ use std::{
     sync::LazyLock,
 };
 
+use proptest::prelude::*;
 use ringweave_ids::{Key, Peer, PeerId, Random, Signature, Time};
 
 use crate::{Cx, Host, Input, Loss, Message as _, Output, Overlay, Profile, Reach, Target, View};
@@ -33,6 +34,27 @@ pub(crate) enum Books {
     Alike,
     /// Each in an order of its own.
     Apart,
+}
+
+/// Something that happens to a network, and milliseconds until the next.
+pub(crate) type Step = (Deed, u16);
+
+/// What happens; to which of those that are not of the base, by its place among them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deed {
+    Join,
+    Crash(u16),
+    Leave(u16),
+}
+
+/// Any history of a network.
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let deed = prop_oneof![
+        3 => Just(Deed::Join),
+        1 => any::<u16>().prop_map(Deed::Crash),
+        1 => any::<u16>().prop_map(Deed::Leave),
+    ];
+    prop::collection::vec((deed, 0..3_000_u16), 1..most)
 }
 
 /// Peers by number, and what is under way.
@@ -186,6 +208,56 @@ impl<O: Overlay> Swarm<O> {
         self.run(0.0);
         self.peers[peer as usize] = None;
         self.cut_links(2 * WAY, Loss::Closed, |a, b| a == peer || b == peer);
+    }
+
+    /// Lets a step happen, but for its pause; the first `base` peers stay whatever happens.
+    pub(crate) fn befall(&mut self, deed: Deed, base: u32) {
+        let others: Vec<_> = self.peers().map(|(peer, _)| peer).collect();
+        let others = &others[base as usize..];
+        let chosen = |which: u16| {
+            others
+                .get(usize::from(which) % others.len().max(1))
+                .copied()
+        };
+        match deed {
+            Deed::Join => {
+                self.start(&[self.peers.len() as u32 % base]);
+            }
+            Deed::Crash(which) => chosen(which).into_iter().for_each(|it| self.crash(it)),
+            Deed::Leave(which) => chosen(which).into_iter().for_each(|it| self.leave(it)),
+        }
+    }
+
+    /// Now.
+    pub(crate) const fn now(&self) -> Time {
+        Time::from_micros(self.now)
+    }
+
+    /// Whom a message for a target passes, from a peer on, that peer among them.
+    pub(crate) fn path(&self, from: u32, target: &Target<O::Address>) -> Vec<u32> {
+        let mut path = vec![from];
+        while let Some(next) = self.next(path[path.len() - 1], target)
+            && path.len() < 64
+        {
+            path.push(next);
+        }
+        path
+    }
+
+    fn next(&self, at: u32, target: &Target<O::Address>) -> Option<u32> {
+        let peer = self.peers.get(at as usize)?.as_ref()?;
+        let crate::Hop::To(next) = peer.next_hop(&self.view(at), target, 0) else {
+            return None;
+        };
+        Some(self.handle(at, next.0).0)
+    }
+
+    /// The target that a peer is.
+    pub(crate) fn target(&self, peer: u32) -> Option<Target<O::Address>> {
+        let machine = self.peers.get(peer as usize)?.as_ref()?;
+        let address = machine.address()?.clone();
+        let id = id(peer);
+        Some(Target::Peer { id, address })
     }
 
     /// Peers of the two kinds do not reach each other any more; all do that are of one kind.
@@ -395,29 +467,14 @@ impl<O: Overlay> Swarm<O> {
     pub(crate) fn longest_way(&self) -> Result<usize, (u32, u32)> {
         let mut longest = 0;
         for (from, _) in self.peers() {
-            for (to, peer) in self.peers() {
-                let address = peer.address().cloned().ok_or((from, to))?;
-                let id = id(to);
-                let target = Target::Peer { id, address };
-                longest = longest.max(self.way(from, to, &target).ok_or((from, to))?);
+            for (to, _) in self.peers() {
+                let target = self.target(to).ok_or((from, to))?;
+                let path = self.path(from, &target);
+                let is_there = path.last() == Some(&to);
+                longest = longest.max(is_there.then_some(path.len() - 1).ok_or((from, to))?);
             }
         }
         Ok(longest)
-    }
-
-    fn way(&self, from: u32, to: u32, target: &Target<O::Address>) -> Option<usize> {
-        let mut at = from;
-        for hops in 0..64 {
-            if at == to {
-                return Some(hops);
-            }
-            let peer = self.peers.get(at as usize)?.as_ref()?;
-            let crate::Hop::To(next) = peer.next_hop(&self.view(at), target, 0) else {
-                return None;
-            };
-            at = self.handle(at, next.0).0;
-        }
-        None
     }
 
     /// How many peers a broadcast of this one comes to, and how often it comes twice.

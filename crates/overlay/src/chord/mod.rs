@@ -20,6 +20,8 @@
 mod fingers;
 mod route;
 mod stabilise;
+#[cfg(test)]
+mod tests;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point, Time};
 use serde::{Deserialize, Serialize};

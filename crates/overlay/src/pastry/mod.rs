@@ -21,6 +21,8 @@ mod join;
 mod leaves;
 mod near;
 mod route;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
