@@ -217,6 +217,13 @@ fn lists_too_long_and_ways_without_an_end_are_counted() {
             successors: crowd(65),
         },
     ]);
+    is_counted::<Chord>(
+        [(4, 1), (0, 65)].map(|(nearer, successors)| chord::Message::Stepped {
+            number,
+            nearer: crowd(nearer),
+            successors: crowd(successors),
+        }),
+    );
     is_counted::<Kademlia>([kademlia::Message::Found {
         number,
         closest: crowd(65),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ringweave_ids::Point;
 
-use super::{Chord, Config};
+use super::{Chord, Config, Style};
 use crate::{
     Contact, Overlay as _,
     swarm::{Deed, Swarm, steps},
@@ -102,8 +102,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn there_is_one_ring_in_every_state_and_at_rest_it_is_the_right_one(steps in steps(24)) {
-        let config = Config { successors: SUCCESSORS, ..Config::default() };
+    fn there_is_one_ring_in_every_state_and_at_rest_it_is_the_right_one(
+        steps in steps(24), is_iterative: bool,
+    ) {
+        let lookups = if is_iterative { Style::Iterative } else { Style::Recursive };
+        let config = Config { successors: SUCCESSORS, lookups, ..Config::default() };
         let mut net = Swarm::<Chord>::grown(config, BASE);
         for (deed, pause) in steps {
             let before: Vec<_> = net.peers().map(|it| it.0).collect();
@@ -126,4 +129,26 @@ proptest! {
         is_one_ring(&net)?;
         is_ideal(&net)?;
     }
+}
+
+/// Both styles come to the same fingers; and where one of those on the way is silent, who asks goes on
+/// with another.
+#[test]
+fn both_styles_find_the_same() {
+    let tables = |lookups| {
+        let config = Config {
+            lookups,
+            ..Config::default()
+        };
+        let mut net = Swarm::<Chord>::grown(config, 60);
+        net.crash(11);
+        net.run(240.0);
+        assert!(net.longest_way().is_ok());
+        let tables = net.peers().map(|(handle, peer)| {
+            let fingers: Vec<_> = peer.fingers.iter().collect();
+            (handle, fingers)
+        });
+        tables.collect::<Vec<_>>()
+    };
+    assert_eq!(tables(Style::Recursive), tables(Style::Iterative));
 }

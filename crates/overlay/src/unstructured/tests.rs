@@ -1,7 +1,7 @@
 //! Peers in one room: messages are carried in order of sending, connections never fail unless told.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     time::Duration,
 };
 
@@ -227,12 +227,12 @@ impl Room {
                 for (to, push) in copies.drain(..) {
                     if push == Push::Lazy {
                         announced.push((at, to.0));
-                    } else if reached.contains_key(&to.0) {
+                    } else if let Entry::Vacant(place) = reached.entry(to.0) {
+                        place.insert(at);
+                        open.push_back(to.0);
+                    } else {
                         twice += 1;
                         self.act(to.0, |peer, cx| peer.wish(cx, Wish::Prune(Peer(at))));
-                    } else {
-                        reached.insert(to.0, at);
-                        open.push_back(to.0);
                     }
                 }
             }
