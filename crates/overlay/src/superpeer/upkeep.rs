@@ -554,7 +554,27 @@ impl Superpeer {
         self.contacts.push(peer);
     }
 
+    /// The only superpeer leaves: its heir makes a circle of its own, and the others ask it first.
+    pub(super) fn on_bequeath(&mut self, cx: &mut Cx<'_>, from: Peer, heir: Peer) {
+        let is_only = self.superpeers.iter().map(|it| it.peer).eq([from]);
+        if !is_only || self.phase != Phase::Leaf || self.circle.is_some() {
+            return cx.fault("an heir that is another's to name");
+        }
+        if heir == cx.me() {
+            return self.open_circle(cx, Vec::new());
+        }
+        self.spares.insert(0, heir);
+        self.spares.truncate(MAX_LISTED);
+    }
+
     pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        let is_last = self.inside().is_some_and(|it| it.proven().next().is_none());
+        if let Some(heir) = self.leaves.choose().filter(|_| is_last) {
+            for leaf in self.leaves.own() {
+                let heir = heir.peer;
+                cx.send(leaf.peer, Message::Bequeath { heir });
+            }
+        }
         let leaves = self.leaves.iter().map(|it| it.contact);
         let told: Vec<_> = leaves.chain(self.superpeers.iter().copied()).collect();
         for peer in told {
