@@ -20,6 +20,7 @@ mod lookup;
 mod lost;
 mod pace;
 pub mod pastry;
+mod phase;
 pub mod polyring;
 mod requests;
 pub mod star;

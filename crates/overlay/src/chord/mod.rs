@@ -33,6 +33,7 @@ use crate::{
     links::Links,
     lost::{Lost, PROBE},
     pace::Pace,
+    phase::Phase,
     requests::Requests,
     successors::{Side, Successors},
 };
@@ -216,20 +217,6 @@ enum Purpose {
     Merge,
     /// A step of the search of this number.
     Step(u32),
-}
-
-/// Where a peer is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    #[default]
-    Out,
-    /// Looking for its successor, or for those that know it.
-    Joining,
-    /// On the circle.
-    Placed,
-    /// Gone for good.
-    Left,
 }
 
 /// One peer's table and the protocol that keeps it.

@@ -98,7 +98,7 @@ mod tests {
     use ringweave_ids::{Key, Random};
 
     use super::*;
-    use crate::{digits::Digits, tapestry::Phase};
+    use crate::{digits::Digits, phase::Phase};
 
     /// A mesh with all that belongs there; handles are places in the list.
     fn mesh(peers: u32) -> Vec<Tapestry> {
