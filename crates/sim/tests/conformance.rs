@@ -68,12 +68,6 @@ const STORIES: &[Story] = &[
         is_bounded: false,
     },
     Story {
-        name: "what a machine names does not grow with the network",
-        text: "peers = 600\nbootstrap = \"built\"\nduration = 20\nlookups = 200\n[[fault]]\n\
-               at = 3\nkind = \"crash\"\nshare = 0.05",
-        is_bounded: true,
-    },
-    Story {
         name: "ready tables are those that the protocol comes to",
         text: "peers = 1000\nbootstrap = \"built\"\nlookups = 1000\nbroadcasts = 3\n[expect]\n\
                delivered = 1\nreached = 1",
