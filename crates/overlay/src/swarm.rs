@@ -184,6 +184,13 @@ impl<O: Overlay> Swarm<O> {
         me
     }
 
+    /// One that was here before joins anew.
+    pub(crate) fn again(&mut self, peer: u32, contacts: &[u32]) {
+        self.peers[peer as usize] = Some(O::new(&self.view(peer)));
+        let contacts = contacts.iter().map(|it| self.handle(peer, *it)).collect();
+        self.later(0, peer, peer, Input::Join(contacts));
+    }
+
     fn view(&self, me: u32) -> View<'_, O> {
         View {
             config: &self.config,

@@ -345,6 +345,10 @@ impl Chord {
         successors: &[Peer],
     ) {
         let successors = cx.listed(successors, MAX_LISTED);
+        if self.successor().is_some_and(|it| it.peer == from) {
+            // Who comes before my successor told it so itself: it is back, if it ever left.
+            self.left.retain(|(peer, _)| Some(*peer) != predecessor);
+        }
         for peer in [from].iter().chain(&predecessor).chain(successors) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);

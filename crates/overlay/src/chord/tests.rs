@@ -152,3 +152,18 @@ fn both_styles_find_the_same() {
     };
     assert_eq!(tables(Style::Recursive), tables(Style::Iterative));
 }
+
+/// What others say of it is not believed for a minute, but by its successor, to whom it speaks itself.
+#[test]
+fn who_said_goodbye_may_come_back_at_once() {
+    for count in [3, 30] {
+        let mut net = Swarm::<Chord>::grown(Config::default(), count);
+        net.leave(0);
+        net.run(1.0);
+        net.again(0, &[1, 2]);
+        net.run(3.0);
+        let placed = net.peers().filter(|(_, it)| it.address().is_some());
+        assert_eq!(placed.count(), count as usize);
+        assert!(net.longest_way().is_ok());
+    }
+}
