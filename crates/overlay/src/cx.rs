@@ -105,6 +105,22 @@ impl<'a, O: Overlay> Cx<'a, O> {
         self.out.push(Output::Event(event));
     }
 
+    /// As many peers of a list as it may have; a longer one is nonsense.
+    pub(crate) fn listed<'l>(&mut self, list: &'l [Peer], most: usize) -> &'l [Peer] {
+        if list.len() > most {
+            self.fault("a list that is too long");
+        }
+        &list[..list.len().min(most)]
+    }
+
+    /// Whether something has gone on for longer than any way is.
+    pub(crate) fn is_astray(&mut self, hops: u8, most: u8) -> bool {
+        if hops >= most {
+            self.fault("a way without an end");
+        }
+        hops >= most
+    }
+
     /// Counts nonsense from the network.
     pub fn fault(&mut self, kind: &'static str) {
         self.tell(Event::Fault(kind));

@@ -11,7 +11,9 @@
 //! A slot holds a few peers, the nearest by measured round trip first. Only slots that hold somebody
 //! take room: one sorted list is the whole table, since point and slot are one.
 
-use ringweave_ids::{Peer, Point};
+use std::time::Duration;
+
+use ringweave_ids::{Peer, Point, Random};
 
 use crate::Contact;
 
@@ -20,6 +22,22 @@ pub(crate) const BITS: u32 = 4;
 
 /// Digits of a point, and so rows of a table.
 pub(crate) const DIGITS: u8 = (Point::BITS / BITS) as u8;
+
+/// How long a slot waits for the answer to one question before another peer is asked; twice as long
+/// each time.
+pub(crate) const REFILL: Duration = Duration::from_millis(1_000);
+
+/// Peers asked for a slot that lost its own; after that it is taken for empty.
+pub(crate) const REFILLS: u8 = 4;
+
+/// Hops after which a join is dropped: as many as there are digits, and as many again in rare cases.
+pub(crate) const HOP_LIMIT: u8 = 64;
+
+/// The most peers of one list: eight full rows.
+pub(crate) const MAX_LISTED: usize = 128;
+
+/// Peers whose round trips are measured for one list: enough to come by the near ones in time.
+const MEASURED: usize = 2;
 
 /// A round trip that was never measured.
 pub(crate) const UNMEASURED: u32 = u32::MAX;
@@ -59,6 +77,19 @@ impl Entry {
             peer: self.peer,
         }
     }
+}
+
+/// A few of those that were told and are new: they may be nearer than who stands in their slots.
+pub(crate) fn to_measure(
+    told: &[Contact],
+    random: &mut Random,
+    is_new: impl Fn(Peer) -> bool,
+) -> Vec<Peer> {
+    let mut others: Vec<_> = told.iter().map(|it| it.peer).collect();
+    others.retain(|peer| is_new(*peer));
+    let count = MEASURED.min(others.len());
+    let drawn = (0..count).map(|_| others.swap_remove(random.below(others.len())));
+    drawn.collect()
 }
 
 /// How many leading digits two points share.
@@ -113,6 +144,40 @@ impl Digits {
     pub(crate) fn rows(&self) -> std::ops::Range<u8> {
         let last = self.list.last();
         0..last.map_or(0, |it| self.row_of(it) + 1)
+    }
+
+    /// What somebody at a point needs of this table: the rows from `first` on to the one that the point
+    /// belongs into, which is given, too.
+    pub(crate) fn towards(&self, point: Point, first: u8) -> (u8, impl Iterator<Item = Peer>) {
+        let upto = shared(self.me, point);
+        let rows = first..=upto.min(DIGITS - 1);
+        let entries = rows.flat_map(|row| self.row(row));
+        (upto, entries.map(|it| it.peer))
+    }
+
+    /// The row to look at after another, round and round.
+    pub(crate) fn row_after(&self, row: u8) -> u8 {
+        match row + 1 {
+            next if next < self.rows().end => next,
+            _ => 0,
+        }
+    }
+
+    /// Those that fill the slots of a row as this peer does: the row's own that are up, or else of the
+    /// `linked` who share more with this one.
+    pub(crate) fn guides(
+        &self,
+        row: u8,
+        is_up: impl Fn(Peer) -> bool,
+        linked: impl Iterator<Item = Contact>,
+    ) -> Vec<Peer> {
+        let own = self.row(row).iter().map(|it| it.peer);
+        let mut guides: Vec<_> = own.filter(|peer| is_up(*peer)).collect();
+        if guides.is_empty() {
+            let deeper = linked.filter(|it| shared(it.point, self.me) > row);
+            guides.extend(deeper.map(|it| it.peer));
+        }
+        guides
     }
 
     /// Takes a peer that was heard of, if its slot has room; whether it did.

@@ -10,6 +10,8 @@
 
 pub mod any;
 pub mod chord;
+#[cfg(test)]
+mod conformance;
 mod contact;
 mod cx;
 mod digits;
@@ -19,6 +21,7 @@ mod lookup;
 mod lost;
 mod pace;
 pub mod pastry;
+mod phase;
 pub mod polyring;
 mod requests;
 pub mod star;

@@ -172,6 +172,11 @@ impl Lookup {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use ringweave_ids::Random;
+
     use super::*;
 
     fn contact(value: u32) -> Contact {
@@ -230,6 +235,51 @@ mod tests {
         lookup.answered(Peer(9), [contact(2), contact(4)]);
         // 2 is on the path of 8, so 9 leads to 4.
         assert_eq!(asked(&mut lookup), [2, 4]);
+    }
+
+    proptest! {
+        /// S/Kademlia, section 4.4: whoever answers what in whatever order, each peer is asked once, on
+        /// the path on which it was heard of first, and every path ends.
+        #[test]
+        fn several_paths_never_share_a_peer(
+            known in prop::collection::vec(1..400_u32, 1..20),
+            answers in prop::collection::vec(prop::collection::vec(1..400_u32, 0..24), 1..40),
+            paths in 2..5_u8,
+            seed: u64,
+        ) {
+            let mut random = Random::new(seed);
+            let mut lookup = lookup(width(4, 2, paths), &known);
+            let mut path_of = BTreeMap::new();
+            let mut open = Vec::new();
+            loop {
+                while let Some(asked) = lookup.next() {
+                    let place = lookup.seen.iter().find(|it| it.contact == asked);
+                    let path = place.expect("it is known").path;
+                    prop_assert_eq!(path_of.insert(asked.peer.0, path), None, "asked twice");
+                    open.push(asked.peer);
+                }
+                for candidate in &lookup.seen {
+                    let path = path_of.get(&candidate.contact.peer.0);
+                    prop_assert!(path.is_none_or(|path| *path == candidate.path));
+                }
+                for path in 0..paths {
+                    let at_once = open.iter().filter(|it| path_of[&it.0] == path).count();
+                    prop_assert!(at_once <= 2);
+                }
+                if open.is_empty() {
+                    break;
+                }
+                let peer = open.swap_remove(random.below(open.len()));
+                match random.below(5) {
+                    0 => lookup.failed(peer),
+                    _ => {
+                        let found = &answers[peer.0 as usize % answers.len()];
+                        lookup.answered(peer, found.iter().map(|it| contact(*it)));
+                    }
+                }
+            }
+            prop_assert!(lookup.is_over());
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Some peers and what lies between them, for tests: messages take 10 ms, dials 30 ms, a dial that
 //! fails 5 s, and a silence is noticed after 2.5 s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
+use proptest::prelude::*;
 use ringweave_ids::{Key, Peer, PeerId, Random, Signature, Time};
 
-use crate::{Cx, Host, Input, Loss, Output, Overlay, Profile, Reach, Target, View};
+use crate::{Cx, Host, Input, Loss, Message as _, Output, Overlay, Profile, Reach, Target, View};
 
 /// Microseconds.
 const WAY: u64 = 10_000;
@@ -13,30 +17,88 @@ const DIAL: u64 = 30_000;
 const SILENCE: u64 = 2_500_000;
 const TIMEOUT: u64 = 5_000_000;
 
-/// Peers by handle, and what is under way.
+/// Peers that there may be, strangers included.
+const KNOWN: u32 = 4_096;
+
+static NAMES: LazyLock<BTreeMap<PeerId, u32>> =
+    LazyLock::new(|| (0..KNOWN).map(|peer| (id(peer), peer)).collect());
+
+fn id(peer: u32) -> PeerId {
+    PeerId::from_bytes(Key::of("swarm", &peer.to_le_bytes()).0)
+}
+
+/// How the books of the peers number others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Books {
+    /// All alike, as the swarm does.
+    Alike,
+    /// Each in an order of its own.
+    Apart,
+}
+
+/// Something that happens to a network, and milliseconds until the next.
+pub(crate) type Step = (Deed, u16);
+
+/// What happens; to which of those that are not of the base, by its place among them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deed {
+    Join,
+    Crash(u16),
+    Leave(u16),
+}
+
+/// Any history of a network.
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let deed = prop_oneof![
+        3 => Just(Deed::Join),
+        1 => any::<u16>().prop_map(Deed::Crash),
+        1 => any::<u16>().prop_map(Deed::Leave),
+    ];
+    prop::collection::vec((deed, 0..3_000_u16), 1..most)
+}
+
+/// Peers by number, and what is under way.
 pub(crate) struct Swarm<O: Overlay> {
     config: O::Config,
+    books: Books,
     peers: Vec<Option<O>>,
+    desks: Vec<Desk>,
+    randoms: Vec<Random>,
     /// The side of a split that each is on.
     sides: Vec<u8>,
     links: BTreeSet<(u32, u32)>,
-    queue: BTreeMap<(u64, u64), (u32, Input<O>)>,
+    /// By when, to whom, from whom, and which: a peer's outputs to different others have no order.
+    queue: BTreeMap<(u64, u32, u32, u64), Input<O>>,
     events: Vec<(u32, crate::Event<O::Address>)>,
+    /// All that was taken in, where somebody wants to know.
+    transcript: Option<blake3::Hasher>,
+    /// Outputs of one input, at most.
+    most_outputs: usize,
     now: u64,
     last: u64,
-    random: Random,
     profile: Profile,
 }
 
-struct Desk;
+/// One peer's host: its handles are the swarm's numbers, masked.
+#[derive(Clone, Copy, Debug)]
+struct Desk {
+    mask: u32,
+}
+
+impl Desk {
+    /// The handle of a number, and the number of a handle.
+    const fn swap(self, peer: u32) -> Peer {
+        Peer(peer ^ self.mask)
+    }
+}
 
 impl Host for Desk {
     fn id(&self, peer: Peer) -> PeerId {
-        PeerId::from_bytes(Key::of("swarm", &peer.0.to_le_bytes()).0)
+        id(self.swap(peer.0).0)
     }
 
     fn peer(&self, id: &PeerId) -> Option<Peer> {
-        (0..1_000).map(Peer).find(|peer| self.id(*peer) == *id)
+        NAMES.get(id).map(|peer| self.swap(*peer))
     }
 
     fn sign(&self, _: &[u8]) -> Signature {
@@ -68,41 +130,79 @@ impl<O: Overlay> Swarm<O> {
     /// `count` peers, of whom the first founds the network and the others join one by one through
     /// one who is in it, 200 ms apart; a minute later.
     pub(crate) fn grown(config: O::Config, count: u32) -> Self {
-        let mut swarm = Self {
+        Self::new(config, Books::Alike, None).grow(count)
+    }
+
+    /// The same, with books like these; all is written down from the beginning.
+    pub(crate) fn transcribed(config: O::Config, count: u32, books: Books) -> Self {
+        Self::new(config, books, Some(blake3::Hasher::new())).grow(count)
+    }
+
+    fn new(config: O::Config, books: Books, transcript: Option<blake3::Hasher>) -> Self {
+        Self {
             config,
+            books,
             peers: Vec::new(),
+            desks: Vec::new(),
+            randoms: Vec::new(),
             sides: Vec::new(),
             links: BTreeSet::new(),
             queue: BTreeMap::new(),
             events: Vec::new(),
+            transcript,
+            most_outputs: 0,
             now: 1_000_000,
             last: 0,
-            random: Random::new(u64::from(count)),
             profile: Profile::default(),
-        };
-        for peer in 0..count {
-            let contact = [swarm.random.below(peer.max(1) as usize) as u32];
-            swarm.start(&contact[..contact.len().min(peer as usize)]);
-            swarm.run(0.2);
         }
-        swarm.run(60.0);
-        swarm
+    }
+
+    fn grow(mut self, count: u32) -> Self {
+        let mut random = Random::new(u64::from(count));
+        for peer in 0..count {
+            let contact = [random.below(peer.max(1) as usize) as u32];
+            self.start(&contact[..contact.len().min(peer as usize)]);
+            self.run(0.2);
+        }
+        self.run(60.0);
+        self
     }
 
     /// A further peer joins.
     pub(crate) fn start(&mut self, contacts: &[u32]) -> u32 {
         let me = self.peers.len() as u32;
-        let view = View {
-            config: &self.config,
-            me: Peer(me),
-            profile: &self.profile,
-            host: &Desk,
-        };
-        self.peers.push(Some(O::new(&view)));
+        let mut random = Random::new(u64::from(me) << 32 | 7);
+        let mask = random.bits() as u32;
+        let mask = if self.books == Books::Apart { mask } else { 0 };
+        self.desks.push(Desk { mask });
+        self.randoms.push(random);
         self.sides.push(0);
-        let contacts = contacts.iter().map(|it| Peer(*it)).collect();
-        self.later(0, me, Input::Join(contacts));
+        let peer = O::new(&self.view(me));
+        self.peers.push(Some(peer));
+        let contacts = contacts.iter().map(|it| self.handle(me, *it)).collect();
+        self.later(0, me, me, Input::Join(contacts));
         me
+    }
+
+    /// One that was here before joins anew.
+    pub(crate) fn again(&mut self, peer: u32, contacts: &[u32]) {
+        self.peers[peer as usize] = Some(O::new(&self.view(peer)));
+        let contacts = contacts.iter().map(|it| self.handle(peer, *it)).collect();
+        self.later(0, peer, peer, Input::Join(contacts));
+    }
+
+    fn view(&self, me: u32) -> View<'_, O> {
+        View {
+            config: &self.config,
+            me: self.handle(me, me),
+            profile: &self.profile,
+            host: &self.desks[me as usize],
+        }
+    }
+
+    /// What a peer calls another.
+    fn handle(&self, me: u32, other: u32) -> Peer {
+        self.desks[me as usize].swap(other)
     }
 
     pub(crate) fn crash(&mut self, peer: u32) {
@@ -111,10 +211,60 @@ impl<O: Overlay> Swarm<O> {
     }
 
     pub(crate) fn leave(&mut self, peer: u32) {
-        self.later(0, peer, Input::Leave);
+        self.later(0, peer, peer, Input::Leave);
         self.run(0.0);
         self.peers[peer as usize] = None;
         self.cut_links(2 * WAY, Loss::Closed, |a, b| a == peer || b == peer);
+    }
+
+    /// Lets a step happen, but for its pause; the first `base` peers stay whatever happens.
+    pub(crate) fn befall(&mut self, deed: Deed, base: u32) {
+        let others: Vec<_> = self.peers().map(|(peer, _)| peer).collect();
+        let others = &others[base as usize..];
+        let chosen = |which: u16| {
+            others
+                .get(usize::from(which) % others.len().max(1))
+                .copied()
+        };
+        match deed {
+            Deed::Join => {
+                self.start(&[self.peers.len() as u32 % base]);
+            }
+            Deed::Crash(which) => chosen(which).into_iter().for_each(|it| self.crash(it)),
+            Deed::Leave(which) => chosen(which).into_iter().for_each(|it| self.leave(it)),
+        }
+    }
+
+    /// Now.
+    pub(crate) const fn now(&self) -> Time {
+        Time::from_micros(self.now)
+    }
+
+    /// Whom a message for a target passes, from a peer on, that peer among them.
+    pub(crate) fn path(&self, from: u32, target: &Target<O::Address>) -> Vec<u32> {
+        let mut path = vec![from];
+        while let Some(next) = self.next(path[path.len() - 1], target)
+            && path.len() < 64
+        {
+            path.push(next);
+        }
+        path
+    }
+
+    fn next(&self, at: u32, target: &Target<O::Address>) -> Option<u32> {
+        let peer = self.peers.get(at as usize)?.as_ref()?;
+        let crate::Hop::To(next) = peer.next_hop(&self.view(at), target, 0) else {
+            return None;
+        };
+        Some(self.handle(at, next.0).0)
+    }
+
+    /// The target that a peer is.
+    pub(crate) fn target(&self, peer: u32) -> Option<Target<O::Address>> {
+        let machine = self.peers.get(peer as usize)?.as_ref()?;
+        let address = machine.address()?.clone();
+        let id = id(peer);
+        Some(Target::Peer { id, address })
     }
 
     /// Peers of the two kinds do not reach each other any more; all do that are of one kind.
@@ -130,8 +280,20 @@ impl<O: Overlay> Swarm<O> {
         let cut = self.links.iter().copied().filter(|(a, b)| is_cut(*a, *b));
         for (a, b) in cut.collect::<Vec<_>>() {
             self.links.remove(&(a, b));
-            self.later(after, a, Input::Down(Peer(b), loss));
-            self.later(after, b, Input::Down(Peer(a), loss));
+            self.down(after, a, b, loss);
+            self.down(after, b, a, loss);
+        }
+    }
+
+    fn down(&mut self, after: u64, at: u32, other: u32, loss: Loss) {
+        self.told(after, at, other, |peer| Input::Down(peer, loss));
+    }
+
+    /// The input is about another, under the handle that the peer has for it.
+    fn told(&mut self, after: u64, to: u32, other: u32, input: impl FnOnce(Peer) -> Input<O>) {
+        if self.peers.get(to as usize).is_some_and(Option::is_some) {
+            let other_handle = self.handle(to, other);
+            self.later(after, to, other, input(other_handle));
         }
     }
 
@@ -142,63 +304,143 @@ impl<O: Overlay> Swarm<O> {
             if entry.key().0 > end {
                 break;
             }
-            let ((at, _), (to, input)) = entry.remove_entry();
+            let ((at, to, from, _), input) = entry.remove_entry();
             self.now = at;
-            self.meet(to, input);
+            self.meet(to, from, input);
         }
         self.now = end;
     }
 
-    fn later(&mut self, after: u64, to: u32, input: Input<O>) {
+    fn later(&mut self, after: u64, to: u32, from: u32, input: Input<O>) {
         self.last += 1;
-        self.queue
-            .insert((self.now + after, self.last), (to, input));
+        let key = (self.now + after, to, from, self.last);
+        self.queue.insert(key, input);
     }
 
-    fn meet(&mut self, me: u32, input: Input<O>) {
+    fn side(&self, peer: u32) -> u8 {
+        self.sides.get(peer as usize).copied().unwrap_or(0)
+    }
+
+    fn meet(&mut self, me: u32, from: u32, input: Input<O>) {
         let is_stale = match &input {
-            Input::Down(peer, _) => self.links.contains(&pair(me, peer.0)),
-            Input::Up(peer) => !self.links.contains(&pair(me, peer.0)),
-            Input::Received(peer, _) => self.sides[me as usize] != self.sides[peer.0 as usize],
+            Input::Down(..) => self.links.contains(&pair(me, from)),
+            Input::Up(_) => !self.links.contains(&pair(me, from)),
+            Input::Received(..) => self.side(me) != self.side(from),
             _ => false,
         };
-        let Some(peer) = self.peers[me as usize].as_mut().filter(|_| !is_stale) else {
+        if is_stale {
+            return;
+        }
+        let Some(mut peer) = self.peers[me as usize].take() else {
             return;
         };
-        let mut out = Vec::new();
-        let view = View {
-            config: &self.config,
-            me: Peer(me),
-            profile: &self.profile,
-            host: &Desk,
-        };
-        peer.handle(
-            &mut Cx {
-                view,
-                now: Time::from_micros(self.now),
-                random: &mut self.random,
-                out: &mut out,
-            },
-            input,
-        );
-        for output in out {
-            match output {
-                Output::Send(to, message) => {
-                    let wait = self.dial(me, to.0);
-                    self.later(wait + WAY, to.0, Input::Received(Peer(me), message));
-                }
-                Output::Open(to) => {
-                    self.dial(me, to.0);
-                }
-                Output::Timer(span, timer) => {
-                    let span = span.as_micros() as u64;
-                    self.later(span, me, Input::Timer(timer));
-                }
-                Output::Event(event) => self.events.push((me, event)),
-                // Nothing is idle for long enough here.
-                Output::Close(_) => {}
-            }
+        if self.transcript.is_some() {
+            self.note(me, from, &input);
         }
+        let mut random = std::mem::replace(&mut self.randoms[me as usize], Random::new(0));
+        let mut out = Vec::new();
+        let mut cx = Cx {
+            view: self.view(me),
+            now: Time::from_micros(self.now),
+            random: &mut random,
+            out: &mut out,
+        };
+        peer.handle(&mut cx, input);
+        self.randoms[me as usize] = random;
+        self.peers[me as usize] = Some(peer);
+        self.most_outputs = self.most_outputs.max(out.len());
+        for output in out {
+            self.carry_out(me, output);
+        }
+    }
+
+    fn carry_out(&mut self, me: u32, output: Output<O>) {
+        let number = |peer: Peer| self.desks[me as usize].swap(peer.0).0;
+        match output {
+            Output::Send(to, mut message) => {
+                let to = number(to);
+                message.visit(&mut |peer| peer.0 = number(*peer));
+                let wait = self.dial(me, to);
+                self.say(wait + WAY, me, to, message);
+            }
+            Output::Open(to) => {
+                let to = number(to);
+                self.dial(me, to);
+            }
+            Output::Timer(span, timer) => {
+                let span = span.as_micros() as u64;
+                self.later(span, me, me, Input::Timer(timer));
+            }
+            Output::Event(event) => self.events.push((me, event)),
+            // Nothing is idle for long enough here.
+            Output::Close(_) => {}
+        }
+    }
+
+    /// A message, which names others by the swarm's numbers, arrives after a while.
+    fn say(&mut self, after: u64, from: u32, to: u32, mut message: O::Message) {
+        if let Some(desk) = self.desks.get(to as usize).copied() {
+            message.visit(&mut |peer| *peer = desk.swap(peer.0));
+            self.told(after, to, from, |peer| Input::Received(peer, message));
+        }
+    }
+
+    /// Notes an input, in the swarm's numbers.
+    fn note(&mut self, me: u32, from: u32, input: &Input<O>) {
+        let what = match input {
+            Input::Received(_, message) => {
+                let desk = self.desks[me as usize];
+                let mut message = message.clone();
+                message.visit(&mut |peer| *peer = desk.swap(peer.0));
+                format!("{message:?}")
+            }
+            Input::Timer(timer) => format!("{timer:?}"),
+            Input::Down(_, loss) => format!("{loss:?}"),
+            Input::Join(_) | Input::Up(_) | Input::Leave => String::new(),
+        };
+        let line = format!("{} {me} {from} {what}\n", self.now);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.update(line.as_bytes());
+        }
+    }
+
+    /// A hash of everything that anybody was told so far.
+    pub(crate) fn digest(&self) -> Option<blake3::Hash> {
+        self.transcript.as_ref().map(blake3::Hasher::finalize)
+    }
+
+    /// Somebody, who may be a stranger, says something over a connection that stands.
+    pub(crate) fn hear(&mut self, to: u32, from: u32, message: O::Message) {
+        if self.links.insert(pair(to, from)) {
+            self.told(0, to, from, Input::Up);
+            self.told(0, from, to, Input::Up);
+        }
+        self.say(0, from, to, message);
+        self.run(0.0);
+    }
+
+    /// Those who never joined are gone.
+    pub(crate) fn strangers_go(&mut self) {
+        let count = self.peers.len() as u32;
+        self.cut_links(0, Loss::Closed, |a, b| a.max(b) >= count);
+    }
+
+    /// The most outputs that one input had so far.
+    pub(crate) const fn most_outputs(&self) -> usize {
+        self.most_outputs
+    }
+
+    /// The most others that one peer may still name, beside those it is connected to.
+    pub(crate) fn most_named(&self) -> usize {
+        let named = |(me, peer): (u32, &O)| {
+            let mut used = Vec::new();
+            peer.uses(&mut used);
+            let desk = self.desks[me as usize];
+            let used: BTreeSet<_> = used.iter().map(|it| desk.swap(it.0).0).collect();
+            let linked = |it: &&u32| self.links.contains(&pair(me, **it));
+            used.iter().filter(|it| !linked(it)).count()
+        };
+        self.peers().map(named).max().unwrap_or(0)
     }
 
     /// Sees to a connection; gives how long that takes.
@@ -206,14 +448,14 @@ impl<O: Overlay> Swarm<O> {
         if self.links.contains(&pair(from, to)) {
             return 0;
         }
-        let is_there = self.peers[to as usize].is_some();
-        if !is_there || self.sides[from as usize] != self.sides[to as usize] {
-            self.later(TIMEOUT, from, Input::Down(Peer(to), Loss::Unreachable));
+        let is_there = self.peers.get(to as usize).is_some_and(Option::is_some);
+        if !is_there || self.side(from) != self.side(to) {
+            self.down(TIMEOUT, from, to, Loss::Unreachable);
             return TIMEOUT;
         }
         self.links.insert(pair(from, to));
-        self.later(DIAL, from, Input::Up(Peer(to)));
-        self.later(DIAL, to, Input::Up(Peer(from)));
+        self.told(DIAL, from, to, Input::Up);
+        self.told(DIAL, to, from, Input::Up);
         DIAL
     }
 
@@ -232,35 +474,14 @@ impl<O: Overlay> Swarm<O> {
     pub(crate) fn longest_way(&self) -> Result<usize, (u32, u32)> {
         let mut longest = 0;
         for (from, _) in self.peers() {
-            for (to, peer) in self.peers() {
-                let address = peer.address().cloned().ok_or((from, to))?;
-                let id = Desk.id(Peer(to));
-                let target = Target::Peer { id, address };
-                longest = longest.max(self.way(from, to, &target).ok_or((from, to))?);
+            for (to, _) in self.peers() {
+                let target = self.target(to).ok_or((from, to))?;
+                let path = self.path(from, &target);
+                let is_there = path.last() == Some(&to);
+                longest = longest.max(is_there.then_some(path.len() - 1).ok_or((from, to))?);
             }
         }
         Ok(longest)
-    }
-
-    fn way(&self, from: u32, to: u32, target: &Target<O::Address>) -> Option<usize> {
-        let mut at = from;
-        for hops in 0..64 {
-            if at == to {
-                return Some(hops);
-            }
-            let view = View {
-                config: &self.config,
-                me: Peer(at),
-                profile: &self.profile,
-                host: &Desk,
-            };
-            let peer = self.peers[at as usize].as_ref()?;
-            let crate::Hop::To(next) = peer.next_hop(&view, target, 0) else {
-                return None;
-            };
-            at = next.0;
-        }
-        None
     }
 
     /// How many peers a broadcast of this one comes to, and how often it comes twice.
@@ -272,13 +493,14 @@ impl<O: Overlay> Swarm<O> {
         let mut open = vec![(origin, peer.span(Reach::All))];
         let mut copies = Vec::new();
         while let Some((at, span)) = open.pop() {
-            let Some(peer) = self.peers[at as usize].as_ref() else {
+            let Some(peer) = self.peers.get(at as usize).and_then(Option::as_ref) else {
                 continue;
             };
             peer.fan_out(&span, 0, &mut copies);
             for (to, span) in copies.drain(..) {
-                match reached.insert(to.0) {
-                    true => open.push((to.0, span)),
+                let to = self.handle(at, to.0).0;
+                match reached.insert(to) {
+                    true => open.push((to, span)),
                     false => twice += 1,
                 }
             }

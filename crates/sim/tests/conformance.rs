@@ -15,7 +15,7 @@ struct Story {
     name: &'static str,
     /// As a scenario's file has it, but for the topology.
     text: &'static str,
-    /// A bound on the peers of a table, which must not grow with the network's size.
+    /// Whether tables, and all that a machine still names, keep within what their topology says.
     is_bounded: bool,
 }
 
@@ -78,8 +78,35 @@ const STORIES: &[Story] = &[
 /// Seeds of each story.
 const SEEDS: [u64; 2] = [1, 2];
 
-/// The most peers in a table of any topology at these sizes: a hub's aside.
-const MAX_TABLE: u64 = 400;
+/// The most peers in a table, and the most others that a machine still names in any way, in networks of
+/// up to 1,000.
+struct Bounds {
+    contacts: u64,
+    handles: u64,
+}
+
+/// Where a table is logarithmic, its bound is that of four rows of digits, or twelve fingers.
+const fn bounds(topology: Topology) -> Bounds {
+    let (contacts, handles) = match topology {
+        // Two rings of 32 in clusters of three, and the parents.
+        Topology::Polyring => (100, 250),
+        // Sixteen successors, the predecessor, fingers; those that left or were lost, and questions.
+        Topology::Chord => (16 + 1 + 12, 100),
+        // Siblings, up to four buckets of 20, and two of each other bucket; all buckets.
+        Topology::Kademlia => (80 + 2 * 10, 20 * 10),
+        // Sixteen leaves, and four rows of 15; near ones and those being measured.
+        Topology::Pastry => (16 + 4 * 15, 250),
+        // The first of each slot; all three of each, and those being measured.
+        Topology::Tapestry => (4 * 15, 250),
+        // The active view; the passive one, walkers' origins, and those being asked.
+        Topology::Unstructured => (5, 250),
+        // Of a hub, everybody.
+        Topology::Star => (1_000, 1_000),
+        // Twice as many leaves as are its own, and Chord's table.
+        Topology::Superpeer => (2 * 24 + 29, 250),
+    };
+    Bounds { contacts, handles }
+}
 
 #[test]
 fn every_topology_does_what_all_must() {
@@ -136,9 +163,11 @@ fn a_seed_has_one_digest_on_one_thread_and_on_two() {
 
 /// What is wrong with the size of tables.
 fn overgrown(topology: Topology, report: &Report) -> Option<String> {
-    let most = report.state.contacts_max;
-    let is_hub = topology.name() == "star";
-    (!is_hub && most > MAX_TABLE).then(|| format!("a table of {most} peers"))
+    let bounds = bounds(topology);
+    let contacts = report.state.contacts_max;
+    let handles = report.healing.as_ref().and_then(|it| it.handles_max);
+    let is_within = contacts <= bounds.contacts && handles.unwrap_or(0) <= bounds.handles;
+    (!is_within).then(|| format!("a table of {contacts} peers, {handles:?} named in all"))
 }
 
 fn topologies() -> impl Iterator<Item = Topology> {

@@ -18,18 +18,22 @@
 //! network become one (ours).
 
 mod fingers;
+mod iterate;
 mod route;
 mod stabilise;
+#[cfg(test)]
+mod tests;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point, Time};
 use serde::{Deserialize, Serialize};
 
-use self::fingers::Fingers;
+use self::{fingers::Fingers, iterate::Search};
 use crate::{
     Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     links::Links,
     lost::{Lost, PROBE},
     pace::Pace,
+    phase::Phase,
     requests::Requests,
     successors::{Side, Successors},
 };
@@ -44,6 +48,9 @@ pub struct Config {
     pub successors: u8,
     /// Where fingers point. From the paper (section 4.3): fixed.
     pub fingers: Choice,
+    /// How peers look for others, to join and for their fingers; messages are always passed on. Our
+    /// choice: as messages go; the paper simulates the other (section 6.1).
+    pub lookups: Style,
     /// Whether messages take successors for fingers where that is shorter. Our choice: yes.
     pub has_shortcuts: bool,
     /// The longest time between two stabilisations, in milliseconds. From the paper (section 6.5):
@@ -63,11 +70,22 @@ pub enum Choice {
     Random,
 }
 
+/// How the first peer at or after a point is looked for (section 6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Style {
+    /// A question is passed on, and whoever it ends at answers: half the messages.
+    #[default]
+    Recursive,
+    /// Who asks goes to one peer after another itself, each nearer than the last: it knows who is silent.
+    Iterative,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             successors: 16,
             fingers: Choice::Fixed,
+            lookups: Style::Recursive,
             has_shortcuts: true,
             stabilise_ms: 30_000,
             refresh_ms: 30_000,
@@ -114,6 +132,22 @@ pub enum Message {
         /// The successors, nearest first, at most 64.
         successors: Vec<Peer>,
     },
+    /// Who is the first at or after the target, or nearer before it than you?
+    Step {
+        /// Of which point.
+        target: Point,
+        /// The asker's number for it.
+        number: u32,
+    },
+    /// The answer.
+    Stepped {
+        /// The number that the question came with.
+        number: u32,
+        /// Peers nearer before the target, at most 3; none where the search is over.
+        nearer: Vec<Peer>,
+        /// That peer and those after it, nearest first, at most 64; none where it goes on.
+        successors: Vec<Peer>,
+    },
 }
 
 impl crate::Message for Message {
@@ -129,7 +163,10 @@ impl crate::Message for Message {
                 predecessor,
                 successors,
             } => predecessor.iter_mut().chain(successors).for_each(visit),
-            Self::Ask | Self::Notify => {}
+            Self::Stepped {
+                nearer, successors, ..
+            } => nearer.iter_mut().chain(successors).for_each(visit),
+            Self::Ask | Self::Notify | Self::Step { .. } => {}
         }
     }
 }
@@ -178,20 +215,8 @@ enum Purpose {
     Finger(u8),
     /// The own successor, as a peer sees it that was lost.
     Merge,
-}
-
-/// Where a peer is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    #[default]
-    Out,
-    /// Looking for its successor, or for those that know it.
-    Joining,
-    /// On the circle.
-    Placed,
-    /// Gone for good.
-    Left,
+    /// A step of the search of this number.
+    Step(u32),
 }
 
 /// One peer's table and the protocol that keeps it.
@@ -208,6 +233,9 @@ pub struct Chord {
     fingers: Fingers,
     links: Links<Role>,
     requests: Requests<Purpose>,
+    searches: Vec<Search>,
+    /// Searches so far.
+    searched: u32,
     lost: Lost,
     /// Those that said goodbye, the latest last.
     left: Vec<(Peer, Time)>,
@@ -239,6 +267,8 @@ impl Overlay for Chord {
             fingers: Fingers::new(me.point),
             links: Links::default(),
             requests: Requests::default(),
+            searches: Vec::new(),
+            searched: 0,
             lost: Lost::default(),
             left: Vec::new(),
             pace: Pace::default(),
@@ -312,6 +342,7 @@ impl Overlay for Chord {
         used.extend(self.table().map(|(contact, _)| contact.peer));
         used.extend(self.links.iter().map(|link| link.peer));
         used.extend(self.requests.iter().map(|request| request.to));
+        used.extend(self.searches.iter().flat_map(|it| it.lookup.iter()));
         used.extend(self.lost.iter());
         used.extend(self.left.iter().map(|(peer, _)| *peer));
     }
@@ -395,6 +426,12 @@ impl Chord {
                 predecessor,
                 successors,
             } => self.on_leaving(cx, from, predecessor, &successors),
+            Message::Step { target, number } => self.on_step(cx, from, target, number),
+            Message::Stepped {
+                number,
+                nearer,
+                successors,
+            } => self.on_stepped(cx, from, number, &nearer, &successors),
         }
     }
 

@@ -31,7 +31,7 @@ impl Chord {
     }
 
     /// Those that a message may take the way through.
-    fn routes(&self, has_shortcuts: bool) -> impl Iterator<Item = Contact> {
+    pub(super) fn routes(&self, has_shortcuts: bool) -> impl Iterator<Item = Contact> {
         let shortcuts = self.successors.iter().filter(move |_| has_shortcuts);
         let routes = self.fingers.iter().chain(shortcuts);
         routes.filter(|it| self.links.is_up(it.peer))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringweave_ids::{Peer, Point, Time};
 
-use super::{Choice, Chord, Cx, Message, PROBE, Phase, Purpose, Timer};
+use super::{Choice, Chord, Cx, Message, PROBE, Phase, Purpose, Style, Timer};
 use crate::{Contact, Event};
 
 /// How long a contact has to lead a newcomer in before the next is tried.
@@ -24,7 +24,7 @@ const MAX_LEFT: usize = 16;
 const HOP_LIMIT: u8 = 64;
 
 /// The most peers taken from one list.
-const MAX_LISTED: usize = 64;
+pub(super) const MAX_LISTED: usize = 64;
 
 impl Chord {
     pub(super) fn on_join(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
@@ -55,10 +55,7 @@ impl Chord {
         let Some(contact) = self.contacts.get(at).copied() else {
             return;
         };
-        if let Some(number) = self.ask(cx, contact, Purpose::Join) {
-            let message = self.find(cx, self.me.point, number);
-            cx.send(contact, message);
-        }
+        self.look_up(cx, self.me.point, Purpose::Join, Some(contact));
         // It may know me already, and only not have said so.
         if let Some(successor) = self.successor() {
             cx.send(successor.peer, Message::Notify);
@@ -124,25 +121,40 @@ impl Chord {
         }
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
         let number = self.requests.open(cx.now, to, purpose)?;
         cx.after(LATE, Timer::Late(number));
         Some(number)
     }
 
-    fn find(&self, cx: &Cx<'_>, target: Point, number: u32) -> Message {
-        Message::Find {
-            target,
-            origin: cx.me(),
-            number,
-            hops: 0,
+    /// Looks for the first peer at or after a point: through another, or over the own table.
+    fn look_up(&mut self, cx: &mut Cx<'_>, target: Point, purpose: Purpose, through: Option<Peer>) {
+        if cx.config().lookups == Style::Iterative {
+            return self.search(cx, target, purpose, through);
+        }
+        let (origin, hops) = (cx.me(), 0);
+        let Some(number) = self.ask(cx, through.unwrap_or(origin), purpose) else {
+            return;
+        };
+        match through {
+            None => self.on_find(cx, target, origin, number, hops),
+            Some(through) => cx.send(
+                through,
+                Message::Find {
+                    target,
+                    origin,
+                    number,
+                    hops,
+                },
+            ),
         }
     }
 
     pub(super) fn on_late(&mut self, cx: &mut Cx<'_>, number: u32) {
-        let late = self.requests.close(number);
-        if late.is_some_and(|late| late.purpose == Purpose::Join) && self.phase == Phase::Joining {
-            self.quicken(cx);
+        if let Some(late) = self.requests.close(number)
+            && let Purpose::Step(search) = late.purpose
+        {
+            self.step_failed(cx, search, late.to);
         }
     }
 
@@ -173,11 +185,8 @@ impl Chord {
     }
 
     fn refresh(&mut self, cx: &mut Cx<'_>, interval: u8) {
-        let me = cx.me();
         let target = self.finger_target(cx, interval);
-        if let Some(number) = self.ask(cx, me, Purpose::Finger(interval)) {
-            self.on_find(cx, target, me, number, 0);
-        }
+        self.look_up(cx, target, Purpose::Finger(interval), None);
     }
 
     pub(super) fn on_find(
@@ -188,7 +197,7 @@ impl Chord {
         number: u32,
         hops: u8,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT {
+        if self.phase != Phase::Placed || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let successor = self.successors.iter().find(|it| {
@@ -238,7 +247,17 @@ impl Chord {
 
     pub(super) fn on_found(&mut self, cx: &mut Cx<'_>, number: u32, successors: &[Peer]) {
         let purpose = self.requests.close(number).map(|it| it.purpose);
-        let found = successors.iter().take(MAX_LISTED);
+        self.conclude(cx, purpose, successors);
+    }
+
+    /// A question has its answer; there may have been none.
+    pub(super) fn conclude(
+        &mut self,
+        cx: &mut Cx<'_>,
+        purpose: Option<Purpose>,
+        successors: &[Peer],
+    ) {
+        let found = cx.listed(successors, MAX_LISTED).iter();
         let found: Vec<_> = found.map(|peer| Contact::of(cx.host(), *peer)).collect();
         match purpose {
             Some(Purpose::Finger(interval)) => {
@@ -255,6 +274,7 @@ impl Chord {
                 }
             }
             // Unasked, it leads to a nearer successor.
+            Some(Purpose::Step(_)) => {}
             Some(Purpose::Join | Purpose::Merge) | None => {
                 for contact in found {
                     self.learn(cx, contact);
@@ -324,8 +344,12 @@ impl Chord {
         predecessor: Option<Peer>,
         successors: &[Peer],
     ) {
-        let told = predecessor.iter().chain(successors).take(MAX_LISTED);
-        for peer in [from].iter().chain(told) {
+        let successors = cx.listed(successors, MAX_LISTED);
+        if self.successor().is_some_and(|it| it.peer == from) {
+            // Who comes before my successor told it so itself: it is back, if it ever left.
+            self.left.retain(|(peer, _)| Some(*peer) != predecessor);
+        }
+        for peer in [from].iter().chain(&predecessor).chain(successors) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
@@ -340,7 +364,7 @@ impl Chord {
 
     /// The list is the successor's own, behind it (Zave, section 3): who is not in that is gone.
     fn adopt(&mut self, cx: &mut Cx<'_>, from: Peer, told: &[Peer]) {
-        let Some(last) = told.iter().take(MAX_LISTED).next_back() else {
+        let Some(last) = told.last() else {
             return;
         };
         let [after, upto] = [from, *last].map(|peer| Contact::of(cx.host(), peer).point);
@@ -416,6 +440,7 @@ impl Chord {
             self.probe_later(cx);
         }
         self.links.tidy();
+        self.steps_failed(cx, peer);
         let joins = self.phase == Phase::Joining && self.contacts.contains(&peer);
         if joins && self.contacts.len() > 1 {
             self.try_join(cx);
@@ -482,7 +507,7 @@ impl Chord {
         if let Some(before) = before {
             self.predecessor = Some(Contact::of(cx.host(), before));
         }
-        for peer in successors.iter().take(MAX_LISTED) {
+        for peer in cx.listed(successors, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
@@ -510,9 +535,6 @@ impl Chord {
 
     /// Asks one who may be of another circle.
     fn meet(&mut self, cx: &mut Cx<'_>, stranger: Peer) {
-        if let Some(number) = self.ask(cx, stranger, Purpose::Merge) {
-            let message = self.find(cx, self.me.point, number);
-            cx.send(stranger, message);
-        }
+        self.look_up(cx, self.me.point, Purpose::Merge, Some(stranger));
     }
 }

@@ -163,15 +163,6 @@ pub enum Timer {
     Probe,
 }
 
-/// What a neighbour is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// In the smallest subtree around this peer with k others.
-    Sibling,
-    /// In a bucket beyond.
-    Contact,
-}
-
 /// What a question is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
@@ -237,7 +228,7 @@ pub struct Kademlia {
     ways: Vec<Way>,
     /// The buckets or connections changed since the neighbours were chosen.
     is_stale: bool,
-    links: Links<Role>,
+    links: Links<()>,
     requests: Requests<Question>,
     searches: Vec<Search>,
     /// Lookups so far.
@@ -361,8 +352,7 @@ impl Kademlia {
         let placed: Vec<_> = peers.iter().map(|it| (index(it), it.peer)).collect();
         peer.buckets.fill(placed.into_iter());
         let wanted = peer.wanted(view.config);
-        let roles = wanted.iter().map(|(_, role, it)| (*it, *role));
-        peer.links.build(roles);
+        peer.links.build(wanted.iter().map(|(_, it)| (*it, ())));
         let is_wanted = |it: &&Contact| peer.links.is_wanted(it.peer);
         let ways = peers.iter().filter(is_wanted).map(|it| Way {
             point: it.point,
@@ -383,14 +373,14 @@ impl Kademlia {
 
     /// Whom connections are to be held to: all siblings, and of each other bucket those of the shortest
     /// round trip.
-    fn wanted(&self, config: &Config) -> Vec<(u8, Role, Peer)> {
+    fn wanted(&self, config: &Config) -> Vec<(u8, Peer)> {
         let room = usize::from(config.links.clamp(1, 16));
         let mut wanted = Vec::new();
         let mut beyond = self.buckets.len();
         for (index, bucket) in self.buckets.iter() {
             beyond -= bucket.len();
             if beyond < config.size() {
-                wanted.extend(bucket.iter().map(|it| (index, Role::Sibling, it.peer)));
+                wanted.extend(bucket.iter().map(|it| (index, it.peer)));
                 continue;
             }
             let mut ranked: Vec<_> = bucket.iter().collect();
@@ -403,7 +393,7 @@ impl Kademlia {
                 .find(is_up)
                 .filter(|_| !near.iter().any(|it| is_up(&it)));
             let chosen = near.iter().chain(stand_in);
-            wanted.extend(chosen.map(|it| (index, Role::Contact, it.peer)));
+            wanted.extend(chosen.map(|it| (index, it.peer)));
         }
         wanted
     }
@@ -417,7 +407,7 @@ impl Kademlia {
         self.buckets.trim(|peer| links.is_up(peer));
         let wanted = self.wanted(cx.config());
         let known = std::mem::take(&mut self.ways);
-        let way = |(bucket, _, peer): &(u8, Role, Peer)| Way {
+        let way = |(bucket, peer): &(u8, Peer)| Way {
             point: match known.iter().find(|it| it.peer == *peer) {
                 Some(way) => way.point,
                 None => Contact::of(cx.host(), *peer).point,
@@ -435,8 +425,8 @@ impl Kademlia {
         if named(&known) != named(&self.ways) {
             cx.tell(Event::Changed);
         }
-        let roles = wanted.iter().map(|(_, role, peer)| (*peer, *role));
-        self.links.follow(roles, cx.out);
+        let wanted = wanted.iter().map(|(_, peer)| (*peer, ()));
+        self.links.follow(wanted, cx.out);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: Peer, message: Message) {

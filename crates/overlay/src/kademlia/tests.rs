@@ -3,8 +3,14 @@
 use proptest::prelude::*;
 use ringweave_ids::{Peer, Point, Random, Time};
 
-use super::buckets::{Buckets, Entry};
-use crate::lookup::{Lookup, Width};
+use super::{
+    Asker, Config, Kademlia, Message,
+    buckets::{Buckets, Entry, beats},
+};
+use crate::{
+    lookup::{Lookup, Width},
+    swarm::{Swarm, steps},
+};
 
 /// A static network: everybody's buckets, filled in a random order with all that they take.
 struct Net {
@@ -118,6 +124,74 @@ proptest! {
             prop_assert_eq!(found, net.closest(from, target, 20));
         }
     }
+}
+
+/// Peers that are always there.
+const BASE: u32 = 12;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whoever is named, and whoever speaks and then is silent, gets into no bucket: it has to answer.
+    #[test]
+    fn buckets_hold_only_peers_that_answered(
+        named in prop::collection::vec((0..BASE, 0..BASE + 8, 100..4_000_u32), 1..60),
+    ) {
+        let mut net = Swarm::<Kademlia>::grown(Config::default(), BASE);
+        for (to, from, stranger) in named.into_iter().filter(|it| it.0 != it.1) {
+            let (number, target) = (stranger % 40, Point::new(7));
+            let closest = (stranger..stranger + 20).map(Peer).collect();
+            net.hear(to, from, Message::Found { number, closest });
+            net.hear(to, from, Message::Find { number, target, asker: Asker::Member });
+            net.run(0.1);
+            for (_, peer) in net.peers() {
+                prop_assert!(peer.table().all(|(_, it)| it.0 < BASE));
+            }
+        }
+    }
+
+    /// Section 2.2: a newcomer gets no place in a full bucket while those in it live, whoever comes and
+    /// goes.
+    #[test]
+    fn an_old_peer_that_lives_is_never_evicted_for_a_new_one(steps in steps(20)) {
+        let config = Config { bucket: 2, ..Config::default() };
+        let mut net = Swarm::<Kademlia>::grown(config, 2 * BASE);
+        let full = |peer: &Kademlia| -> Vec<_> {
+            let beyond = peer.buckets.iter().filter(|(index, _)| !peer.buckets.is_near(*index));
+            let old = beyond.filter(|(_, bucket)| bucket.len() == 2);
+            old.flat_map(|(_, bucket)| bucket.iter().map(|it| it.peer)).collect()
+        };
+        let before: Vec<_> = net.peers().map(|(handle, peer)| (handle, full(peer))).collect();
+        prop_assert!(before.iter().any(|(_, old)| !old.is_empty()), "no bucket is full");
+        for (deed, pause) in steps {
+            // The base is all that was there: only newcomers go.
+            net.befall(deed, 2 * BASE);
+            net.run(f64::from(pause) / 1_000.0);
+        }
+        net.run(60.0);
+        for (handle, old) in before {
+            let (_, peer) = net.peers().find(|it| it.0 == handle).expect("it is up");
+            prop_assert!(old.iter().all(|it| peer.buckets.has(*it)), "{} lost one", handle);
+        }
+    }
+}
+
+/// Section 2.3: whoever looks up nothing refreshes each bucket in an hour, and the look that finds it due
+/// comes an eighth of that later at most.
+#[test]
+fn a_quiet_bucket_is_refreshed_in_an_hour() {
+    let mut net = Swarm::<Kademlia>::grown(Config::default(), BASE);
+    let hour = Config::default().refresh_ms;
+    let unused = |net: &Swarm<Kademlia>, ms: u32| {
+        let all = net
+            .peers()
+            .map(|(_, peer)| peer.buckets.unused(net.now(), beats(ms)).count());
+        all.sum::<usize>()
+    };
+    net.run(3_500.0);
+    assert!(unused(&net, hour / 10 * 9) > 0, "nothing is quiet");
+    net.run(3_600.0);
+    assert_eq!(unused(&net, hour / 8 * 10), 0);
 }
 
 #[test]

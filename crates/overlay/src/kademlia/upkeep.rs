@@ -6,11 +6,11 @@ use std::time::Duration;
 use ringweave_ids::{Peer, Point};
 
 use super::{
-    Aim, Asker, Cx, Kademlia, Message, PROBE, Purpose, Question, Role, Search, Standing, Timer,
+    Aim, Asker, Cx, Kademlia, Message, PROBE, Purpose, Question, Search, Standing, Timer, Way,
     buckets::{Entry, beat, beats},
     join::Phase,
 };
-use crate::{Contact, Loss, links::Link, lookup::Lookup, requests::Request};
+use crate::{Contact, Loss, lookup::Lookup, requests::Request};
 
 /// How long a question may take: a connection and an answer over a slow way.
 const LATE: Duration = Duration::from_secs(3);
@@ -127,10 +127,11 @@ impl Kademlia {
     }
 
     pub(super) fn on_found(&mut self, cx: &mut Cx<'_>, from: Peer, number: u32, closest: &[Peer]) {
+        let closest = cx.listed(closest, MAX_LISTED);
         let Some(purpose) = self.close(cx, from, number) else {
             return;
         };
-        let found = closest.iter().take(MAX_LISTED);
+        let found = closest.iter();
         let found = found.filter(|it| **it != cx.me());
         let found: Vec<_> = found.map(|it| self.contact(cx, *it)).collect();
         match purpose {
@@ -257,8 +258,7 @@ impl Kademlia {
     }
 
     pub(super) fn on_down(&mut self, cx: &mut Cx<'_>, peer: Peer, loss: Loss) {
-        let is_it = |link: &Link<Role>| link.peer == peer && link.is_held;
-        let was_held = self.links.iter().any(is_it);
+        let was_held = self.links.is_held(peer);
         let was_up = self.links.set_up(peer, false);
         self.links.release(peer);
         // A connection that nobody holds is closed when it is idle: that says nothing.
@@ -410,7 +410,9 @@ impl Kademlia {
         };
         let is_hasty = waited < SLOW;
         self.compare_later(cx);
-        let mut siblings: Vec<_> = self.links.linked(Role::Sibling).collect();
+        let is_sibling = |it: &&Way| it.is_up && self.buckets.is_near(it.bucket);
+        let siblings = self.ways.iter().filter(is_sibling);
+        let mut siblings: Vec<_> = siblings.map(|it| it.peer).collect();
         let count = if is_hasty { ASKED_IN_HASTE } else { 1 };
         cx.random.shuffle(&mut siblings, count);
         for sibling in siblings.into_iter().take(count) {

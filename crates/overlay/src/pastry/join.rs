@@ -8,14 +8,11 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Part, Pastry, Phase, Purpose, Timer};
 use crate::{
     Contact, Event,
-    digits::{DIGITS, shared},
+    digits::{DIGITS, HOP_LIMIT},
 };
 
 /// How long a contact has to lead a newcomer in before the next is tried.
 const JOIN: Duration = Duration::from_millis(2_000);
-
-/// Hops after which a join is dropped: as many as there are digits, and as many again in rare cases.
-const HOP_LIMIT: u8 = 64;
 
 impl Pastry {
     pub(super) fn on_enter(&mut self, cx: &mut Cx<'_>, contacts: Vec<Peer>) {
@@ -86,14 +83,12 @@ impl Pastry {
         row: u8,
         hops: u8,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT || newcomer == cx.me() {
+        let is_mine = newcomer == cx.me();
+        if self.phase != Phase::Placed || is_mine || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let contact = Contact::of(cx.host(), newcomer);
-        let upto = shared(self.me.point, contact.point);
-        let rows = row..=upto.min(DIGITS - 1);
-        let entries = rows.flat_map(|row| self.digits.row(row));
-        let entries = entries.map(|it| it.contact().peer);
+        let (upto, entries) = self.digits.towards(contact.point, row);
         let mut peers: Vec<_> = entries.filter(|peer| self.is_up(*peer)).collect();
         peers.push(cx.me());
         self.tell(cx, newcomer, number, Part::Row(upto), peers);

@@ -21,6 +21,8 @@ mod join;
 mod leaves;
 mod near;
 mod route;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point};
@@ -33,6 +35,7 @@ use crate::{
     links::Links,
     lost::Lost,
     pace::Pace,
+    phase::Phase,
     requests::Requests,
 };
 
@@ -169,20 +172,6 @@ enum Purpose {
     Warm,
     /// To learn; the answer's time holds the dialling, too.
     Cold,
-}
-
-/// Where a peer is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    #[default]
-    Out,
-    /// Looking for its leaves, or waiting for their greeting.
-    Joining,
-    /// Among its leaves.
-    Placed,
-    /// Gone for good.
-    Left,
 }
 
 /// One peer's table and the protocol that keeps it.

@@ -118,7 +118,8 @@ mod tests {
     use super::*;
     use crate::{
         digits::Digits,
-        pastry::{Phase, leaves::Leaves, near::Near},
+        pastry::{leaves::Leaves, near::Near},
+        phase::Phase,
     };
 
     fn contact(peer: u32) -> Contact {

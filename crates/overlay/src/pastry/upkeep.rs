@@ -7,25 +7,12 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Part, Pastry, Phase, Purpose, Timer, closeness};
 use crate::{
     Contact, Event, Loss,
-    digits::{Slot, UNMEASURED, shared},
+    digits::{MAX_LISTED, REFILL, REFILLS, Slot, UNMEASURED, to_measure},
     lost::PROBE,
 };
 
 /// How long a question may take.
 const LATE: Duration = Duration::from_secs(6);
-
-/// How long a slot waits for the answer to one question before another peer is asked; twice as long
-/// each time.
-const REFILL: Duration = Duration::from_millis(1_000);
-
-/// Peers asked for a slot that lost its own; after that it is taken for empty.
-const REFILLS: u8 = 4;
-
-/// The most peers taken from one list: eight full rows.
-const MAX_LISTED: usize = 128;
-
-/// Peers whose round trips are measured for one list: enough to come by the near ones in time.
-const MEASURED: usize = 2;
 
 impl Pastry {
     pub(super) fn open(&mut self, cx: &mut Cx<'_>, to: Peer, purpose: Purpose) -> Option<u32> {
@@ -84,17 +71,13 @@ impl Pastry {
         for leaf in self.firsts() {
             self.ask(cx, leaf, Part::Leaves);
         }
-        let rows = self.digits.rows();
         if !is_quiet {
-            for row in rows {
+            for row in self.digits.rows() {
                 self.ask_row(cx, row);
             }
             return;
         }
-        self.compared = match self.compared + 1 {
-            next if next < rows.end => next,
-            _ => 0,
-        };
+        self.compared = self.digits.row_after(self.compared);
         self.ask_row(cx, self.compared);
         if let Some(near) = self.near.any(cx.random) {
             self.ask(cx, near, Part::Near);
@@ -112,15 +95,10 @@ impl Pastry {
 
     /// Asks a peer of a row, or of one further down, for that row; they fill the same slots.
     fn ask_row(&mut self, cx: &mut Cx<'_>, row: u8) {
-        let linked = |it: &Contact| self.is_up(it.peer);
-        let entries = self.digits.row(row).iter().map(|it| it.contact());
-        let mut peers: Vec<_> = entries.filter(linked).collect();
-        if peers.is_empty() {
-            let deeper = self.linked();
-            peers.extend(deeper.filter(|it| shared(it.point, self.me.point) > row));
-        }
-        if let Some(contact) = cx.random.pick(&peers).copied() {
-            self.ask(cx, contact.peer, Part::Row(row));
+        let is_up = |peer| self.is_up(peer);
+        let guides = self.digits.guides(row, is_up, self.linked());
+        if let Some(guide) = cx.random.pick(&guides).copied() {
+            self.ask(cx, guide, Part::Row(row));
         }
     }
 
@@ -192,7 +170,7 @@ impl Pastry {
         let is_join = number != 0 && self.requests.iter().find(is_join).is_some();
         let contact = Contact::of(cx.host(), from);
         self.learn(cx, contact);
-        let told = peers.iter().take(MAX_LISTED);
+        let told = cx.listed(peers, MAX_LISTED).iter();
         let told: Vec<_> = told.map(|peer| Contact::of(cx.host(), *peer)).collect();
         if part != Part::Near {
             for contact in &told {
@@ -243,11 +221,9 @@ impl Pastry {
 
     /// Measures a few of those that were heard of, and may be nearer than who stands in their slots.
     fn measure_some(&mut self, cx: &mut Cx<'_>, told: &[Contact]) {
-        let is_new = |it: &&Contact| it.peer != cx.me() && !self.links.is_wanted(it.peer);
-        let mut others: Vec<_> = told.iter().filter(is_new).collect();
-        for _ in 0..MEASURED.min(others.len()) {
-            let at = cx.random.below(others.len());
-            let peer = others.swap_remove(at).peer;
+        let me = cx.me();
+        let is_new = |peer| peer != me && !self.links.is_wanted(peer);
+        for peer in to_measure(told, cx.random, is_new) {
             self.ask(cx, peer, Part::Nothing);
         }
     }
@@ -371,7 +347,7 @@ impl Pastry {
     pub(super) fn on_leaving(&mut self, cx: &mut Cx<'_>, from: Peer, leaves: &[Peer]) {
         self.near.remove(from);
         self.forget(cx, from);
-        for peer in leaves.iter().take(MAX_LISTED) {
+        for peer in cx.listed(leaves, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }

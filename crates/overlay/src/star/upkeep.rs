@@ -290,7 +290,7 @@ impl Star {
         if let Some(before) = self.hub.filter(|hub| hub.peer != from) {
             cx.send(before.peer, Message::Leave);
         }
-        let listed = stand_ins.iter().take(MAX_LISTED);
+        let listed = cx.listed(stand_ins, MAX_LISTED).iter();
         let listed: Vec<_> = listed.map(|peer| Contact::of(cx.host(), *peer)).collect();
         self.stand_ins.clear();
         for contact in listed {
@@ -309,11 +309,12 @@ impl Star {
     }
 
     /// Some spokes of the own hub are remembered as contacts.
-    pub(super) fn learn(&mut self, cx: &Cx<'_>, from: Peer, others: &[Peer]) {
+    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, from: Peer, others: &[Peer]) {
         if self.hub.is_none_or(|hub| hub.peer != from) {
             return;
         }
-        for other in others.iter().take(MAX_OTHERS).filter(|it| **it != cx.me()) {
+        let me = cx.me();
+        for other in cx.listed(others, MAX_OTHERS).iter().filter(|it| **it != me) {
             self.contacts.retain(|it| it != other);
             if self.contacts.len() >= MAX_CONTACTS {
                 self.contacts.remove(0);

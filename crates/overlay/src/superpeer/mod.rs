@@ -116,13 +116,18 @@ pub enum Message {
     },
     /// Yes.
     Accept,
+    /// I leave, and there is no other superpeer: this one of my leaves is in my place.
+    Bequeath {
+        /// Who.
+        heir: Peer,
+    },
 }
 
 impl crate::Message for Message {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Peer)) {
         match self {
             Self::Inner(message) => message.visit(visit),
-            Self::Seek { origin, .. } => visit(origin),
+            Self::Seek { origin: peer, .. } | Self::Bequeath { heir: peer } => visit(peer),
             Self::Place {
                 superpeers, others, ..
             } => superpeers.iter_mut().chain(others).for_each(visit),
@@ -436,6 +441,7 @@ impl Superpeer {
             Message::Detach => self.on_detach(cx, from),
             Message::Promote => self.on_promote(cx, from),
             Message::Offer { leaves } => self.on_offer(cx, from, leaves),
+            Message::Bequeath { heir } => self.on_bequeath(cx, from, heir),
             Message::Accept => self.on_accept(cx, from),
         }
     }

@@ -73,6 +73,23 @@ fn leaves_outlive_a_superpeer() {
 }
 
 #[test]
+fn the_last_superpeer_that_leaves_names_an_heir() {
+    // Nobody is promoted meanwhile.
+    let config = Config {
+        weigh_ms: 3_600_000,
+        ..Config::default()
+    };
+    for count in [2, 3, 9] {
+        let mut net = Swarm::<Superpeer>::grown(config.clone(), count);
+        assert_eq!(superpeers(&net), 1);
+        net.leave(0);
+        net.run(3.0);
+        assert_eq!(superpeers(&net), 1);
+        is_whole(&net);
+    }
+}
+
+#[test]
 fn leaves_without_any_superpeer_find_their_way_back() {
     let mut net = grown(60);
     let inside = net.peers().filter(|(_, peer)| peer.circle().is_some());

@@ -157,7 +157,7 @@ impl Superpeer {
     }
 
     pub(super) fn on_seek(&mut self, cx: &mut Cx<'_>, origin: Peer, number: u32, hops: u8) {
-        if hops >= HOP_LIMIT || origin == cx.me() {
+        if origin == cx.me() || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let point = Contact::of(cx.host(), origin).point;
@@ -201,7 +201,7 @@ impl Superpeer {
         if self.superpeers.iter().all(|it| it.peer != from) {
             return;
         }
-        for other in others.iter().take(MAX_OTHERS) {
+        for other in cx.listed(others, MAX_OTHERS) {
             if *other != cx.me() {
                 self.remember(cx, *other);
             }
@@ -242,7 +242,7 @@ impl Superpeer {
             _ => return,
         }
         let mut line: Vec<Peer> = Vec::new();
-        for peer in listed.iter().take(MAX_LISTED) {
+        for peer in cx.listed(listed, MAX_LISTED) {
             if *peer != cx.me() && !line.contains(peer) {
                 line.push(*peer);
             }
@@ -554,7 +554,27 @@ impl Superpeer {
         self.contacts.push(peer);
     }
 
+    /// The only superpeer leaves: its heir makes a circle of its own, and the others ask it first.
+    pub(super) fn on_bequeath(&mut self, cx: &mut Cx<'_>, from: Peer, heir: Peer) {
+        let is_only = self.superpeers.iter().map(|it| it.peer).eq([from]);
+        if !is_only || self.phase != Phase::Leaf || self.circle.is_some() {
+            return cx.fault("an heir that is another's to name");
+        }
+        if heir == cx.me() {
+            return self.open_circle(cx, Vec::new());
+        }
+        self.spares.insert(0, heir);
+        self.spares.truncate(MAX_LISTED);
+    }
+
     pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        let is_last = self.inside().is_some_and(|it| it.proven().next().is_none());
+        if let Some(heir) = self.leaves.choose().filter(|_| is_last) {
+            for leaf in self.leaves.own() {
+                let heir = heir.peer;
+                cx.send(leaf.peer, Message::Bequeath { heir });
+            }
+        }
         let leaves = self.leaves.iter().map(|it| it.contact);
         let told: Vec<_> = leaves.chain(self.superpeers.iter().copied()).collect();
         for peer in told {

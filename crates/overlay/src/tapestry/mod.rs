@@ -29,6 +29,7 @@ use crate::{
     links::Links,
     lost::Lost,
     pace::Pace,
+    phase::Phase,
     requests::Requests,
 };
 
@@ -145,20 +146,6 @@ enum Purpose {
     Warm,
     /// To learn; the answer's time holds the dialling, too.
     Cold,
-}
-
-/// Where a peer is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    #[default]
-    Out,
-    /// Looking for its root, or waiting for its greeting.
-    Joining,
-    /// In the mesh.
-    Placed,
-    /// Gone for good.
-    Left,
 }
 
 /// One peer's table and the protocol that keeps it.

@@ -98,7 +98,7 @@ mod tests {
     use ringweave_ids::{Key, Random};
 
     use super::*;
-    use crate::{digits::Digits, tapestry::Phase};
+    use crate::{digits::Digits, phase::Phase};
 
     /// A mesh with all that belongs there; handles are places in the list.
     fn mesh(peers: u32) -> Vec<Tapestry> {
@@ -153,6 +153,31 @@ mod tests {
             let point = Point::new(drawn);
             let first = root(&mesh, 0, point);
             assert!((1..150).all(|from| root(&mesh, from, point) == first));
+        }
+    }
+
+    /// Section 4.2: behind the nearest of a slot stand two others, who see to it that any two peers may
+    /// die and every point still has one root, the one that it has where they never were.
+    #[test]
+    fn backups_stand_in_so_that_roots_stay_one() {
+        let mut random = Random::new(2);
+        for _ in 0..20 {
+            let mut mesh = mesh(100);
+            let dead = [0; 2].map(|_: i32| random.below(100));
+            for peer in &mut mesh {
+                dead.iter().for_each(|dead| {
+                    peer.links.set_up(Peer(*dead as u32), false);
+                });
+            }
+            let living: Vec<_> = (0..100).filter(|it| !dead.contains(it)).collect();
+            let drawn = u128::from(random.bits()) << 64 | u128::from(random.bits());
+            let points = dead.map(|dead| mesh[dead].me.point);
+            for point in points.into_iter().chain([Point::new(drawn)]) {
+                let first = root(&mesh, living[0], point);
+                assert!(living.contains(&first));
+                let mut roots = living.iter().map(|from| root(&mesh, *from, point));
+                assert!(roots.all(|root| root == first));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Phase, Purpose, Tapestry, Timer};
 use crate::{
     Contact, Event, Loss,
-    digits::{DIGITS, Slot, UNMEASURED, shared},
+    digits::{DIGITS, HOP_LIMIT, MAX_LISTED, REFILL, REFILLS, Slot, UNMEASURED, to_measure},
     lost::PROBE,
 };
 
@@ -17,22 +17,6 @@ const JOIN: Duration = Duration::from_millis(2_000);
 
 /// How long a question may take.
 const LATE: Duration = Duration::from_secs(6);
-
-/// How long a slot waits for the answer to one question before another peer is asked; twice as long
-/// each time.
-const REFILL: Duration = Duration::from_millis(1_000);
-
-/// Peers asked for a slot that lost its own; after that it is taken for empty.
-const REFILLS: u8 = 4;
-
-/// Hops after which a join is dropped: as many as there are digits, and as many again in rare cases.
-const HOP_LIMIT: u8 = 64;
-
-/// The most peers taken from one list: eight full rows.
-const MAX_LISTED: usize = 128;
-
-/// Peers whose round trips are measured for one list: enough to come by the near ones in time.
-const MEASURED: usize = 2;
 
 /// Peers told of a leaving: far more than hold any one.
 const MAX_TOLD: usize = 512;
@@ -148,17 +132,13 @@ impl Tapestry {
         };
         let is_quiet = waited >= longest;
         self.compare_later(cx);
-        let rows = self.digits.rows();
         if !is_quiet {
-            for row in rows {
+            for row in self.digits.rows() {
                 self.ask_row(cx, row);
             }
             return;
         }
-        self.compared = match self.compared + 1 {
-            next if next < rows.end => next,
-            _ => 0,
-        };
+        self.compared = self.digits.row_after(self.compared);
         self.ask_row(cx, self.compared);
         // Backups are held no connection to: now and then one shows that it is there.
         let backups: Vec<_> = self.backups().collect();
@@ -175,15 +155,10 @@ impl Tapestry {
 
     /// Asks a peer of a row, or of one further down, for that row; they fill the same slots.
     fn ask_row(&mut self, cx: &mut Cx<'_>, row: u8) {
-        let linked = |it: &Contact| self.is_up(it.peer);
-        let entries = self.digits.row(row).iter().map(|it| it.contact());
-        let mut peers: Vec<_> = entries.filter(linked).collect();
-        if peers.is_empty() {
-            let deeper = self.linked();
-            peers.extend(deeper.filter(|it| shared(it.point, self.me.point) > row));
-        }
-        if let Some(contact) = cx.random.pick(&peers).copied() {
-            self.ask(cx, contact.peer, row);
+        let is_up = |peer| self.is_up(peer);
+        let guides = self.digits.guides(row, is_up, self.linked());
+        if let Some(guide) = cx.random.pick(&guides).copied() {
+            self.ask(cx, guide, row);
         }
     }
 
@@ -195,14 +170,12 @@ impl Tapestry {
         row: u8,
         hops: u8,
     ) {
-        if self.phase != Phase::Placed || hops >= HOP_LIMIT || newcomer == cx.me() {
+        let is_mine = newcomer == cx.me();
+        if self.phase != Phase::Placed || is_mine || cx.is_astray(hops, HOP_LIMIT) {
             return;
         }
         let contact = Contact::of(cx.host(), newcomer);
-        let upto = shared(self.me.point, contact.point);
-        let rows = row..=upto.min(DIGITS - 1);
-        let entries = rows.flat_map(|row| self.digits.row(row));
-        let entries = entries.map(|it| it.contact().peer);
+        let (upto, entries) = self.digits.towards(contact.point, row);
         let mut peers: Vec<_> = entries.filter(|peer| self.is_up(*peer)).collect();
         peers.push(cx.me());
         self.tell(cx, newcomer, 0, peers);
@@ -260,7 +233,7 @@ impl Tapestry {
     }
 
     pub(super) fn on_tell(&mut self, cx: &mut Cx<'_>, from: Peer, number: u32, peers: &[Peer]) {
-        let told = peers.iter().take(MAX_LISTED);
+        let told = cx.listed(peers, MAX_LISTED).iter();
         let told = [from].into_iter().chain(told.copied());
         let told: Vec<_> = told.map(|peer| Contact::of(cx.host(), peer)).collect();
         for contact in &told {
@@ -294,11 +267,9 @@ impl Tapestry {
 
     /// Measures a few of those that were heard of, and may be nearer than who stands in their slots.
     fn measure_some(&mut self, cx: &mut Cx<'_>, told: &[Contact]) {
-        let is_new = |it: &&Contact| it.peer != cx.me() && !self.links.is_wanted(it.peer);
-        let mut others: Vec<_> = told.iter().filter(is_new).collect();
-        for _ in 0..MEASURED.min(others.len()) {
-            let at = cx.random.below(others.len());
-            let peer = others.swap_remove(at).peer;
+        let me = cx.me();
+        let is_new = |peer| peer != me && !self.links.is_wanted(peer);
+        for peer in to_measure(told, cx.random, is_new) {
             self.ask(cx, peer, DIGITS);
         }
     }
@@ -344,7 +315,7 @@ impl Tapestry {
 
     /// A peer knows this one now; once its root does, messages come here.
     pub(super) fn on_welcome(&mut self, cx: &mut Cx<'_>, from: Peer, peers: &[Peer]) {
-        for peer in peers.iter().take(MAX_LISTED) {
+        for peer in cx.listed(peers, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }
@@ -439,7 +410,7 @@ impl Tapestry {
     }
 
     pub(super) fn on_leaving(&mut self, cx: &mut Cx<'_>, from: Peer, peers: &[Peer]) {
-        for peer in peers.iter().take(MAX_LISTED) {
+        for peer in cx.listed(peers, MAX_LISTED) {
             let contact = Contact::of(cx.host(), *peer);
             self.learn(cx, contact);
         }

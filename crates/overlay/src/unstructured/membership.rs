@@ -369,7 +369,7 @@ impl Unstructured {
         from: Peer,
         origin: Peer,
         steps: u8,
-        mut peers: Vec<Peer>,
+        peers: Vec<Peer>,
     ) {
         if !self.active.has(from) {
             // A link of which this end knows nothing.
@@ -378,7 +378,7 @@ impl Unstructured {
         if origin == cx.me() || self.phase != Phase::Placed {
             return;
         }
-        peers.truncate(MAX_LISTED);
+        let peers = cx.listed(&peers, MAX_LISTED).to_vec();
         let steps = steps.min(MAX_STEPS).saturating_sub(1);
         let next = self
             .active
@@ -409,7 +409,7 @@ impl Unstructured {
 
     pub(super) fn on_shuffled(&mut self, cx: &mut Cx<'_>, peers: &[Peer]) {
         let mut told = Drawn::new();
-        for peer in peers.iter().take(MAX_LISTED) {
+        for peer in cx.listed(peers, MAX_LISTED) {
             self.know(cx, *peer, &mut told);
         }
         self.fill(cx);

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View, Wish, links::Links, lost::Lost,
-    requests::Requests, views::PartialView,
+    phase::Phase, requests::Requests, views::PartialView,
 };
 
 type Cx<'a> = crate::Cx<'a, Unstructured>;
@@ -234,20 +234,6 @@ pub enum Push {
     Eager,
     /// When it is asked for.
     Lazy,
-}
-
-/// Where a peer is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    #[default]
-    Out,
-    /// Without a neighbour yet.
-    Joining,
-    /// In the network.
-    Placed,
-    /// Gone for good.
-    Left,
 }
 
 /// What searches cost and came to, as seen by one peer.

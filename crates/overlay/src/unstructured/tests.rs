@@ -1,6 +1,9 @@
 //! Peers in one room: messages are carried in order of sending, connections never fail unless told.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    time::Duration,
+};
 
 use ringweave_ids::{Random, Signature, Time};
 
@@ -210,6 +213,44 @@ impl Room {
         assert_eq!(reached.len(), self.living().count(), "it is in parts");
     }
 
+    /// A broadcast, as the router has it (Plumtree, section 3.4): who gets a second copy wants none over
+    /// that link, and who lacks one that was announced wants copies over that. Gives the copies in vain.
+    fn spread(&mut self, origin: u32) -> usize {
+        let mut reached = BTreeMap::from([(origin, origin)]);
+        let mut open = VecDeque::from([origin]);
+        let (mut twice, mut announced, mut copies) = (0, Vec::new(), Vec::new());
+        loop {
+            while let Some(at) = open.pop_front() {
+                let peer = self.peers[at as usize].as_ref().unwrap();
+                peer.fan_out(&Push::Eager, 0, &mut copies);
+                copies.retain(|(to, _)| to.0 != reached[&at]);
+                for (to, push) in copies.drain(..) {
+                    if push == Push::Lazy {
+                        announced.push((at, to.0));
+                    } else if let Entry::Vacant(place) = reached.entry(to.0) {
+                        place.insert(at);
+                        open.push_back(to.0);
+                    } else {
+                        twice += 1;
+                        self.act(to.0, |peer, cx| peer.wish(cx, Wish::Prune(Peer(at))));
+                    }
+                }
+            }
+            let lacking = announced.iter().find(|(_, to)| !reached.contains_key(to));
+            let Some((at, to)) = lacking.copied() else {
+                break;
+            };
+            for (me, other) in [(to, at), (at, to)] {
+                self.act(me, |peer, cx| peer.wish(cx, Wish::Graft(Peer(other))));
+            }
+            reached.insert(to, at);
+            open.push_back(to);
+        }
+        assert_eq!(reached.len(), self.living().count(), "who is not reached");
+        self.run(Duration::from_millis(100));
+        twice
+    }
+
     fn seek(&mut self, from: u32, whom: u32) -> bool {
         let id = Desk.id(Peer(whom));
         self.sought.clear();
@@ -302,4 +343,41 @@ fn a_pruned_link_is_announced_over_until_it_is_grafted() {
         room.act(me, |peer, cx| peer.wish(cx, Wish::Graft(Peer(other))));
     }
     assert_eq!(pushes(&room), [Push::Eager, Push::Eager]);
+}
+
+/// Section 4: once each link that brought a second copy is pruned, the eager ones are a spanning tree; when
+/// peers die, offers mend it.
+#[test]
+fn two_broadcasts_leave_a_spanning_tree() {
+    for peers in [2, 9, 60] {
+        let mut room = Room::grown(peers, Config::default());
+        let origin = peers / 2;
+        let first = room.spread(origin);
+        assert!(peers < 9 || first > 0, "{first} copies in vain");
+        room.spread(origin);
+        is_tree(&room);
+        assert_eq!(room.spread(origin), 0);
+        if peers == 60 {
+            [4, 9, 21, 40, 41].into_iter().for_each(|it| room.crash(it));
+            room.run(Duration::from_secs(60));
+            room.spread(origin);
+            room.spread(origin);
+            is_tree(&room);
+            assert_eq!(room.spread(origin), 0);
+        }
+    }
+}
+
+/// Eager links are eager on both ends, and as many as a tree of all has; that they reach all, a broadcast
+/// shows.
+fn is_tree(room: &Room) {
+    let mut links = 0;
+    for (me, peer) in room.living() {
+        for other in peer.active.iter().map(|it| it.peer) {
+            let back = room.peers[other.0 as usize].as_ref().unwrap();
+            assert_eq!(peer.push(other), back.push(Peer(me)), "{me} and {other:?}");
+            links += usize::from(peer.push(other) == Push::Eager);
+        }
+    }
+    assert_eq!(links, 2 * (room.living().count() - 1));
 }

@@ -4,6 +4,7 @@
 
 mod door;
 mod peer;
+mod topologies;
 
 use std::{
     fs, thread,
