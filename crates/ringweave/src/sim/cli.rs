@@ -84,9 +84,9 @@ KEY is a flag of `ringweave sim run`; the other flags are the same for all runs.
 A page is Markdown. Its parts are filled in from results of `ringweave sim sweep`; the words around
 them stay. A table:
   <!-- compare
-  results = [\"study.jsonl\"]            # paths start in the page's folder
+  results = [\"study.jsonl\"]             # paths start in the page's folder
   where = { peers = 10000 }             # only these runs; or a list: [1000, 10000]
-  each = [\"topology\"]                 # a row for each
+  each = [\"topology\"]                  # a row for each
   columns = [[\"hops\", \"hops.mean\"], [\"lost\", \"lost / sent %\"]]
   -->
   <!-- /compare -->

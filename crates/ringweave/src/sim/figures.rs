@@ -195,6 +195,7 @@ fn text_of(value: f64) -> String {
         value if value.fract() == 0.0 || value >= 100.0 => count(value.round() as u64),
         value if value >= 10.0 => format!("{value:.1}"),
         value if value >= 0.1 => format!("{value:.2}"),
+        value if value >= 0.01 => format!("{value:.3}"),
         _ => format!("{value:.4}"),
     }
 }
@@ -241,10 +242,12 @@ mod tests {
 
     #[test]
     fn figures_have_as_many_digits_as_tell_them() {
-        let texts = [0.0, 3.0, 1_234.0, 2.346, 23.46, 1_234.6, 0.0012].map(text_of);
+        let texts = [0.0, 3.0, 1_234.0, 2.346, 23.46, 1_234.6, 0.05, 0.0012].map(text_of);
         assert_eq!(
             texts,
-            ["0", "3", "1,234", "2.35", "23.5", "1,235", "0.0012"]
+            [
+                "0", "3", "1,234", "2.35", "23.5", "1,235", "0.050", "0.0012"
+            ]
         );
     }
 }
