@@ -100,27 +100,20 @@ impl Cell {
         }
     }
 
-    /// Whether some run has what it tells of, if only as null.
+    /// Whether some run has what it tells of: a column of dashes is a typing error.
     ///
     /// # Errors
-    /// If not: the path has a typing error.
-    pub(super) fn check<'a>(
-        &self,
-        mut lines: impl Iterator<Item = &'a Line> + Clone,
-    ) -> Result<(), String> {
+    /// If none has.
+    pub(super) fn check(&self, lines: &[&Line]) -> Result<(), String> {
         let paths = match self {
             Self::Mean(path) => vec![path],
             Self::Share(part, whole, _) => vec![part, whole],
         };
-        for path in paths {
-            if lines.clone().all(|line| line.figure(path).is_none()) {
-                return Err(format!("no result has {path}"));
-            }
+        let is_unknown = |path: &&&String| lines.iter().all(|line| line.number(path).is_none());
+        match paths.iter().find(is_unknown) {
+            Some(path) => Err(format!("no result has {path}")),
+            None => Ok(()),
         }
-        lines
-            .next()
-            .map(|_| ())
-            .ok_or_else(|| "no result fits".into())
     }
 
     /// The figure of these runs together; nothing where it does not apply to any of them.

@@ -223,8 +223,9 @@ impl Part {
         if cells.is_empty() {
             return Err("a part has columns or a plot".into());
         }
+        let all: Vec<_> = rows.values().flatten().copied().collect();
         for (_, cell) in &cells {
-            cell.check(rows.values().flatten().copied())?;
+            cell.check(&all)?;
         }
         let heads = self
             .each
@@ -269,8 +270,9 @@ impl Part {
 impl Plot {
     fn make(&self, rows: &BTreeMap<Vec<Key>, Vec<&Line>>, source: String) -> Result<Made, String> {
         let (x, y) = (Cell::read(&self.x.1)?, Cell::read(&self.y.1)?);
+        let all: Vec<_> = rows.values().flatten().copied().collect();
         for cell in [&x, &y] {
-            cell.check(rows.values().flatten().copied())?;
+            cell.check(&all)?;
         }
         let unknown = self
             .log
