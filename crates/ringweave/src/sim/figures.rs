@@ -143,6 +143,10 @@ impl Cell {
         };
         let text = text_of(value);
         match self {
+            // What is not all never reads as 100.
+            Self::Share(_, _, Unit::Percent) if (99.0..100.0).contains(&value) => {
+                format!("{:.3} %", (value * 1_000.0).floor() / 1_000.0)
+            }
             Self::Share(_, _, Unit::Percent) => format!("{text} %"),
             Self::Share(..) => text,
             Self::Mean(path) => {
@@ -221,6 +225,9 @@ mod tests {
         assert_eq!(text("lost / sent"), "0.25");
         assert_eq!(text("heal_s"), "4 (1 of 2)");
         assert_eq!(text("lost"), "0.50");
+        let most = line("{\"reached\":99999,\"expected\":100000,\"command\":\"z\"}");
+        let share = Cell::read("reached / expected %").unwrap();
+        assert_eq!(share.text(&[&most]), "99.999 %");
     }
 
     #[test]
