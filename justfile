@@ -51,6 +51,12 @@ demo *ARGS:
 million *ARGS:
     cargo run --release -- sim run --peers 1000000 --lookups 100000 --broadcasts 1 {{ARGS}}
 
+# The comparison of all topologies: runs what has no result yet, and fills in docs/topologies.md. From nothing, an hour or two on two cores.
+topologies *ARGS:
+    ln -sf {{env("RINGWEAVE_TEST_DATA")}}/rtt-planetlab-490.gz docs/studies/topologies/
+    for study in docs/studies/topologies/*.toml; do cargo run --release -- sim sweep $study --out ${study%.toml}.jsonl {{ARGS}} || true; done
+    cargo run --release -- sim compare --page docs/topologies.md
+
 # Fuzz a decoder for a minute: `just fuzz frame` (needs cargo-fuzz and a nightly toolchain).
 fuzz TARGET SECONDS="60":
     cd fuzz && cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}

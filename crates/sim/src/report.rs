@@ -126,10 +126,13 @@ pub struct Broadcast {
 /// What a peer holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Peers in its table, on average.
+    /// Peers in its table, on average: those it is connected to.
     pub contacts_mean: f64,
     /// The most peers in any table.
     pub contacts_max: u64,
+    /// All other peers that it holds anything of, connected or not, on average.
+    #[serde(default)]
+    pub known_mean: Option<f64>,
     /// Bytes of memory a simulated peer takes, everything included; null where the system does not tell.
     pub bytes_mean: Option<f64>,
 }

@@ -15,6 +15,8 @@ pub(crate) enum SimCommand {
     Compare(CompareArgs),
     /// Run a grid of settings and seeds, a JSON line for each run; goes on where it was stopped
     Sweep(SweepArgs),
+    /// Search a graph by random walks and by flooding, and count the messages
+    Search(SearchArgs),
 }
 
 /// What `sim run` takes.
@@ -75,12 +77,29 @@ Examples:
   ringweave sim compare --vary policy=balanced,nearest --latency geo --lookups 5000
   ringweave sim compare --vary ring-size=8,32,128 --peers 20000 --broadcasts 3 --html rings.html
   ringweave sim compare --vary policy=balanced,nearest --vary pairs=uniform,local --lookups 5000
+  ringweave sim compare --page docs/topologies.md
 
-KEY is a flag of `ringweave sim run`; the other flags are the same for all runs.")]
+KEY is a flag of `ringweave sim run`; the other flags are the same for all runs.
+
+A page is Markdown. Its parts are filled in from results of `ringweave sim sweep`; the words around
+them stay. A table:
+  <!-- compare
+  results = [\"study.jsonl\"]             # paths start in the page's folder
+  where = { peers = 10000 }             # only these runs; or a list: [1000, 10000]
+  each = [\"topology\"]                  # a row for each
+  columns = [[\"hops\", \"hops.mean\"], [\"lost\", \"lost / sent %\"]]
+  -->
+  <!-- /compare -->
+A plot has a line for each, and instead of columns:
+  plot = { file = \"hops.svg\", title = \"Hops\", x = [\"peers\", \"peers\"], y = [\"hops\", \"hops.mean\"], log = [\"x\"] }
+A figure is a path in the JSON of `sim run`, or a varied setting; of several runs their mean.")]
 pub(crate) struct CompareArgs {
     /// A setting and its values; given more than once, all crossings are run
-    #[arg(long, required = true, value_name = "KEY=V1,V2")]
+    #[arg(long, required_unless_present = "page", value_name = "KEY=V1,V2")]
     pub(crate) vary: Vec<String>,
+    /// Run nothing: fill in the tables and plots of this page from results
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vary", "html"])]
+    pub(crate) page: Option<PathBuf>,
     /// Also write a page with pictures
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
@@ -123,6 +142,39 @@ pub(crate) struct SweepArgs {
     pub(crate) check: bool,
 }
 
+/// What `sim search` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ringweave sim search --graph gnutella.txt.gz
+  ringweave sim search --graph gnutella.txt.gz --search walk --walkers 16 --searches 500 --json
+
+A graph is a file of edges, two numbers of peers a line, packed (gzip) or not. Random peers search for
+random others, one after another; 20 ms lie between any two.")]
+pub(crate) struct SearchArgs {
+    /// Who knows whom
+    #[arg(long, value_name = "FILE")]
+    pub(crate) graph: PathBuf,
+    /// How to search [default: both ways, in turn]
+    #[arg(long, value_name = "WAY", value_parser = ["walk", "flood"])]
+    pub(crate) search: Option<String>,
+    /// Walkers of a search
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) walkers: u8,
+    /// Steps that a flood goes
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) ttl: u8,
+    /// Searches
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) searches: u32,
+    /// How long a search may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) limit: u32,
+    /// Everything that is drawn follows from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
 /// A world: a file, and flags that win over it.
 #[derive(Debug, Default, Args)]
 pub(crate) struct WorldArgs {
@@ -141,6 +193,19 @@ pub(crate) struct WorldArgs {
     /// A bound on a figure, like heal_s=30, or the run fails; may be given more than once
     #[arg(long = "expect", value_name = "FIGURE=BOUND", help_heading = TROUBLE)]
     pub(crate) expect: Vec<String>,
+}
+
+impl WorldArgs {
+    /// Whether anything is said of the world.
+    pub(crate) fn is_given(&self) -> bool {
+        let Self {
+            scenario,
+            given,
+            faults,
+            expect,
+        } = self;
+        scenario.is_some() || !given.0.is_empty() || !faults.is_empty() || !expect.is_empty()
+    }
 }
 
 /// The settings that were given as flags, with their texts.
@@ -222,7 +287,19 @@ const FLAGS: &[Flag] = &[
         "successors",
         "N",
         WORLD,
-        "Successors that a peer of chord keeps, 1 to 64 [default: the topology's own]",
+        "Successors that a peer of chord or a superpeer keeps; of pastry on either side; 1 to 64 [default: the topology's own]",
+    ),
+    (
+        "bucket",
+        "N",
+        WORLD,
+        "Peers in a bucket of kademlia, 2 to 64 [default: the topology's own]",
+    ),
+    (
+        "active",
+        "N",
+        WORLD,
+        "Neighbours in an unstructured network, 2 to 255 [default: the topology's own]",
     ),
     (
         "fingers",

@@ -7,8 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    check_writable, cli::CompareArgs, settings, table, title, verdict, watch::Watch, world,
-    write_whole,
+    check_writable,
+    cli::{CompareArgs, WorldArgs},
+    settings, table, title, verdict,
+    watch::Watch,
+    world, write_whole,
 };
 use crate::{exit::Problem, print};
 
@@ -33,6 +36,9 @@ struct Compared<'a> {
 /// # Errors
 /// If settings make no sense, an invariant was violated, or the page cannot be written.
 pub(super) fn run(args: &CompareArgs, is_json: bool) -> Result<(), Problem> {
+    if let Some(path) = &args.page {
+        return fill(path, &args.world, is_json);
+    }
     let runs = runs(args)?;
     if let Some(path) = &args.html {
         check_writable(path)?;
@@ -76,6 +82,16 @@ pub(super) fn run(args: &CompareArgs, is_json: bool) -> Result<(), Problem> {
     verdict(&judged)
 }
 
+/// Fills in a page from results; a world has no part in that.
+fn fill(path: &Path, world: &WorldArgs, is_json: bool) -> Result<(), Problem> {
+    if world.is_given() {
+        return Err(Problem::usage(
+            "--page runs nothing; settings stand in the study whose results it shows",
+        ));
+    }
+    super::page::run(path, is_json)
+}
+
 /// The runs that the words ask for, checked.
 fn runs(args: &CompareArgs) -> Result<Vec<GridRun>, Problem> {
     let mut grid = Grid {
@@ -116,13 +132,14 @@ mod tests {
     use ringweave_sim::setting;
 
     use super::*;
-    use crate::sim::cli::{Given, WorldArgs};
+    use crate::sim::cli::Given;
 
     fn compared(vary: &[&str]) -> Result<Vec<GridRun>, Problem> {
         let given = Given(vec![(setting("peers").unwrap(), "50".to_owned())]);
         runs(&CompareArgs {
             vary: vary.iter().map(|&text| text.to_owned()).collect(),
             html: None,
+            page: None,
             world: WorldArgs {
                 given,
                 ..WorldArgs::default()

@@ -5,8 +5,11 @@
 
 mod cli;
 mod compare;
+mod figures;
+mod page;
 mod results;
 mod run;
+mod search;
 mod sweep;
 mod table;
 mod watch;
@@ -40,6 +43,7 @@ pub(crate) fn run(command: &SimCommand, is_json: bool) -> Result<(), Problem> {
         SimCommand::Run(args) => run::run(args, is_json),
         SimCommand::Compare(args) => compare::run(args, is_json),
         SimCommand::Sweep(args) => sweep::run(args, is_json),
+        SimCommand::Search(args) => search::run(args, is_json),
     }
 }
 

@@ -8,7 +8,7 @@ use ringweave_sim::{Broadcast, Healing, Report};
 type Row = (&'static str, &'static str, String);
 
 /// What stands where a figure does not apply.
-const NOTHING: &str = "-";
+pub(super) const NOTHING: &str = "-";
 
 /// One run: a line for each topic.
 pub(super) fn one(report: &Report) -> String {
@@ -97,6 +97,7 @@ fn rows(report: &Report) -> Vec<Row> {
         ),
         ("contacts", "mean", decimal(report.state.contacts_mean)),
         ("contacts", "max", count(report.state.contacts_max)),
+        ("contacts", "known", maybe(report.state.known_mean, decimal)),
         ("memory", "peer", maybe(report.state.bytes_mean, bytes)),
         (
             "memory",
@@ -148,7 +149,7 @@ fn rows(report: &Report) -> Vec<Row> {
 }
 
 /// Lines of cells, each column as wide as its widest cell.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
@@ -198,7 +199,7 @@ pub(super) fn bytes(value: f64) -> String {
     }
 }
 
-fn decimal(value: f64) -> String {
+pub(super) fn decimal(value: f64) -> String {
     format!("{value:.2}")
 }
 
@@ -261,6 +262,7 @@ pub(super) mod tests {
             state: State {
                 contacts_mean: 3.25,
                 contacts_max: 63,
+                known_mean: None,
                 bytes_mean: Some(2_048.0),
             },
             upkeep: None,

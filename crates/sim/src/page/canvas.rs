@@ -41,7 +41,8 @@ pub(super) fn hue(run: usize) -> RGBColor {
 }
 
 /// Axes that curves can be drawn between.
-pub(super) type Chart<'a, 'b, X> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, RangedCoordf64>>;
+pub(super) type Chart<'a, 'b, X, Y = RangedCoordf64> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 
 /// Why something could not be drawn; into a string, nothing fails.
 pub(super) type Failure = Box<dyn std::error::Error>;
@@ -58,6 +59,24 @@ where
     R::CoordDescType: ValueFormatter<R::Value> + Ranged<ValueType = R::Value>,
     R::Value: Tick,
 {
+    draw_between(range, 0.0..top.max(1e-3), unit, curves)
+}
+
+/// Axes over two ranges, and what `curves` draws between them.
+pub(super) fn draw_between<R, S>(
+    range: R,
+    height: S,
+    unit: &str,
+    curves: impl FnOnce(&mut Chart<'_, '_, R::CoordDescType, S::CoordDescType>) -> Result<(), Failure>,
+) -> String
+where
+    R: AsRangedCoord,
+    R::CoordDescType: ValueFormatter<R::Value> + Ranged<ValueType = R::Value>,
+    R::Value: Tick,
+    S: AsRangedCoord,
+    S::CoordDescType: ValueFormatter<S::Value> + Ranged<ValueType = S::Value>,
+    S::Value: Tick,
+{
     let mut drawing = String::new();
     let attempt = || -> Result<(), Failure> {
         let area = SVGBackend::with_string(&mut drawing, SIZE).into_drawing_area();
@@ -66,7 +85,7 @@ where
             .margin_right(8 * FINE)
             .x_label_area_size(BELOW * FINE)
             .y_label_area_size(LEFT * FINE)
-            .build_cartesian_2d(range, 0.0..top.max(1e-3))?;
+            .build_cartesian_2d(range, height)?;
         let labels = if unit.is_empty() { 0 } else { 7 };
         chart
             .configure_mesh()
@@ -115,14 +134,16 @@ impl Tick for f64 {
 }
 
 /// A run's curve.
-pub(super) fn line<X>(
-    chart: &mut Chart<'_, '_, X>,
+pub(super) fn line<X, Y>(
+    chart: &mut Chart<'_, '_, X, Y>,
     run: usize,
-    points: Vec<(X::ValueType, f64)>,
+    points: Vec<(X::ValueType, Y::ValueType)>,
 ) -> Result<(), Failure>
 where
     X: Ranged,
     X::ValueType: Clone + 'static,
+    Y: Ranged,
+    Y::ValueType: Clone + 'static,
 {
     chart.draw_series(LineSeries::new(points, hue(run).stroke_width(2 * FINE)))?;
     Ok(())

@@ -289,7 +289,7 @@ const STATE: &[Measure] = &[
         "peers",
         Less,
         |report| Some(report.state.contacts_mean),
-        "Other peers that a peer knows at the end, on average.",
+        "Peers in a peer's table at the end, on average: those it is connected to.",
     ),
     measure(
         "Contacts, largest",
@@ -297,6 +297,13 @@ const STATE: &[Measure] = &[
         Less,
         |report| Some(report.state.contacts_max as f64),
         "The most peers in any table.",
+    ),
+    measure(
+        "Known, mean",
+        "peers",
+        Less,
+        |report| report.state.known_mean,
+        "Other peers that a peer holds anything of, connected or not.",
     ),
     measure(
         "Memory per peer",

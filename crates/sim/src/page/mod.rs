@@ -5,6 +5,7 @@
 //! nothing beyond marking which value of a row is better.
 
 mod canvas;
+mod lines;
 mod measures;
 mod plots;
 mod rings;
@@ -12,6 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use self::lines::{Axis, Lines};
 use crate::report::Outcome;
 
 /// Renders a report that compares runs, each with its name, on the same world.
@@ -38,7 +40,8 @@ pub fn render(title: &str, runs: &[(String, Outcome)]) -> String {
     page
 }
 
-const STYLE: &str = include_str!("style.css");
+/// Colours, by light and by dark, and what plots are drawn with; then the page around them.
+const STYLE: &str = concat!(include_str!("plot.css"), include_str!("style.css"));
 
 /// Colours there are for runs.
 const HUES: usize = 8;

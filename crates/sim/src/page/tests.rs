@@ -93,6 +93,7 @@ fn bare(peers: u32) -> Outcome {
             state: State {
                 contacts_mean: 21.4,
                 contacts_max: 64,
+                known_mean: Some(90.0),
                 bytes_mean: None,
             },
             upkeep: None,

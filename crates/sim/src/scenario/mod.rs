@@ -75,8 +75,13 @@ pub struct Scenario {
     pub ring_size: Option<u16>,
     /// Members of a position with children, 1 to 16; nothing: the topology's own default.
     pub cluster: Option<u16>,
-    /// Successors that a peer of Chord keeps, 1 to 64; nothing: the topology's own default.
+    /// Successors that a peer of Chord keeps, or a superpeer on its circle; in Pastry half the leaf set.
+    /// 1 to 64, in Pastry 2 to 32; nothing: the topology's own default.
     pub successors: Option<u16>,
+    /// Peers in a bucket of Kademlia (*k*), 2 to 64; nothing: the topology's own default.
+    pub bucket: Option<u16>,
+    /// Neighbours of a peer in an unstructured network, 2 to 255; nothing: the topology's own default.
+    pub active: Option<u16>,
     /// Where Chord's fingers point.
     pub fingers: Fingers,
     /// Whether Chord's messages take the way over fingers alone.
@@ -142,6 +147,8 @@ impl Default for Scenario {
             policy: Policy::Balanced,
             order: Order::Inward,
             successors: None,
+            bucket: None,
+            active: None,
             fingers: Fingers::Fixed,
             no_shortcuts: false,
             ring_size: None,

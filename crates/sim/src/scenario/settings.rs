@@ -243,6 +243,8 @@ pub const SETTINGS: &[Setting] = &[
         1,
         64
     )),
+    optional!(bucket, Number, whole, |of| optional(of.bucket, 2, 64)),
+    optional!(active, Number, whole, |of| optional(of.active, 2, 255)),
     setting!(fingers, Text, parse, anything),
     setting!(no_shortcuts, Flag, flag, anything),
     optional!(without, Text, parse, anything),

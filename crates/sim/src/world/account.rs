@@ -61,6 +61,7 @@ struct Survey {
     forwarded: Vec<u64>,
     contacts: u64,
     contacts_max: u64,
+    known: u64,
     levels: Vec<Level>,
     places: Vec<Vec<u32>>,
 }
@@ -108,6 +109,7 @@ impl<O: Lab> Account<'_, O> {
             state: State {
                 contacts_mean: each(survey.contacts),
                 contacts_max: survey.contacts_max,
+                known_mean: Some(each(survey.known)),
                 bytes_mean: measure::memory().map(|(now, _)| each(now)),
             },
             upkeep: self.upkeep(),
@@ -159,7 +161,7 @@ impl<O: Lab> Account<'_, O> {
 
     fn survey(&self) -> Survey {
         let mut survey = Survey::default();
-        let mut table = Vec::new();
+        let (mut table, mut known) = (Vec::new(), Vec::new());
         for (peer, actor) in self.world.actors() {
             let Some(node) = actor.node() else { continue };
             let counters = actor.counters();
@@ -170,6 +172,11 @@ impl<O: Lab> Account<'_, O> {
             survey.contacts += table.len() as u64;
             survey.contacts_max = survey.contacts_max.max(table.len() as u64);
             survey.peers += 1;
+            known.clear();
+            node.overlay().uses(&mut known);
+            known.sort_unstable_by_key(|other| other.0);
+            known.dedup();
+            survey.known += known.iter().filter(|other| other.0 != peer).count() as u64;
             let Some(address) = node.address() else {
                 continue;
             };

@@ -23,8 +23,13 @@ impl Standing for Kademlia {}
 impl Lab for Kademlia {
     const NAME: &'static str = "kademlia";
 
-    fn config(_: &Scenario) -> Config {
-        Config::default()
+    fn config(scenario: &Scenario) -> Config {
+        let config = Config::default();
+        let bucket = scenario.bucket;
+        Config {
+            bucket: bucket.map_or(config.bucket, |count| count as u8),
+            ..config
+        }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {

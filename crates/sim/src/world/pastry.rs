@@ -24,8 +24,13 @@ impl Standing for Pastry {}
 impl Lab for Pastry {
     const NAME: &'static str = "pastry";
 
-    fn config(_: &Scenario) -> Config {
-        Config::default()
+    fn config(scenario: &Scenario) -> Config {
+        let config = Config::default();
+        let side = scenario.successors;
+        Config {
+            leaves: side.map_or(config.leaves, |count| 2 * count.clamp(2, 32) as u8),
+            ..config
+        }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {

@@ -27,8 +27,11 @@ impl Standing for Superpeer {}
 impl Lab for Superpeer {
     const NAME: &'static str = "superpeer";
 
-    fn config(_: &Scenario) -> Config {
-        Config::default()
+    fn config(scenario: &Scenario) -> Config {
+        Config {
+            inner: Chord::config(scenario),
+            ..Config::default()
+        }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {

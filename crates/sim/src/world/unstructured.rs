@@ -23,8 +23,13 @@ impl Lab for Unstructured {
 
     const IS_STRUCTURED: bool = false;
 
-    fn config(_: &Scenario) -> Config {
-        Config::default()
+    fn config(scenario: &Scenario) -> Config {
+        let config = Config::default();
+        let active = scenario.active;
+        Config {
+            active: active.map_or(config.active, |count| count as u8),
+            ..config
+        }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {
