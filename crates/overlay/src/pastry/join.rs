@@ -6,10 +6,7 @@ use std::time::Duration;
 use ringweave_ids::Peer;
 
 use super::{Cx, Message, Part, Pastry, Phase, Purpose, Timer};
-use crate::{
-    Contact, Event,
-    digits::{DIGITS, shared},
-};
+use crate::{Contact, Event};
 
 /// How long a contact has to lead a newcomer in before the next is tried.
 const JOIN: Duration = Duration::from_millis(2_000);
@@ -90,8 +87,8 @@ impl Pastry {
             return;
         }
         let contact = Contact::of(cx.host(), newcomer);
-        let upto = shared(self.me.point, contact.point);
-        let rows = row..=upto.min(DIGITS - 1);
+        let upto = self.digits.shared(self.me.point, contact.point);
+        let rows = row..=upto.min(self.digits.count() - 1);
         let entries = rows.flat_map(|row| self.digits.row(row));
         let entries = entries.map(|it| it.contact().peer);
         let mut peers: Vec<_> = entries.filter(|peer| self.is_up(*peer)).collect();
@@ -128,7 +125,7 @@ impl Pastry {
                 cx.send(entry.contact().peer, Message::Announce { newcomer, row });
             }
         }
-        let row = DIGITS;
+        let row = self.digits.count();
         for leaf in self.leaves.iter() {
             if !told.contains(&leaf.peer) {
                 told.push(leaf.peer);

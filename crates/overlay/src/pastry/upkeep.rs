@@ -7,7 +7,7 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Part, Pastry, Phase, Purpose, Timer, closeness};
 use crate::{
     Contact, Event, Loss,
-    digits::{Slot, UNMEASURED, shared},
+    digits::{Slot, UNMEASURED},
     lost::PROBE,
 };
 
@@ -117,7 +117,7 @@ impl Pastry {
         let mut peers: Vec<_> = entries.filter(linked).collect();
         if peers.is_empty() {
             let deeper = self.linked();
-            peers.extend(deeper.filter(|it| shared(it.point, self.me.point) > row));
+            peers.extend(deeper.filter(|it| self.digits.shared(it.point, self.me.point) > row));
         }
         if let Some(contact) = cx.random.pick(&peers).copied() {
             self.ask(cx, contact.peer, Part::Row(row));

@@ -8,7 +8,7 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Phase, Purpose, Tapestry, Timer};
 use crate::{
     Contact, Event, Loss,
-    digits::{DIGITS, Slot, UNMEASURED, shared},
+    digits::{Slot, UNMEASURED},
     lost::PROBE,
 };
 
@@ -163,7 +163,7 @@ impl Tapestry {
         // Backups are held no connection to: now and then one shows that it is there.
         let backups: Vec<_> = self.backups().collect();
         if let Some(backup) = cx.random.pick(&backups).copied() {
-            self.ask(cx, backup, DIGITS);
+            self.ask(cx, backup, self.digits.count());
         }
     }
 
@@ -180,7 +180,7 @@ impl Tapestry {
         let mut peers: Vec<_> = entries.filter(linked).collect();
         if peers.is_empty() {
             let deeper = self.linked();
-            peers.extend(deeper.filter(|it| shared(it.point, self.me.point) > row));
+            peers.extend(deeper.filter(|it| self.digits.shared(it.point, self.me.point) > row));
         }
         if let Some(contact) = cx.random.pick(&peers).copied() {
             self.ask(cx, contact.peer, row);
@@ -199,8 +199,8 @@ impl Tapestry {
             return;
         }
         let contact = Contact::of(cx.host(), newcomer);
-        let upto = shared(self.me.point, contact.point);
-        let rows = row..=upto.min(DIGITS - 1);
+        let upto = self.digits.shared(self.me.point, contact.point);
+        let rows = row..=upto.min(self.digits.count() - 1);
         let entries = rows.flat_map(|row| self.digits.row(row));
         let entries = entries.map(|it| it.contact().peer);
         let mut peers: Vec<_> = entries.filter(|peer| self.is_up(*peer)).collect();
@@ -232,7 +232,7 @@ impl Tapestry {
         self.announce(cx);
         if self.root.is_some() && self.digits.iter().all(|it| it.peer != from) {
             // Its slot is full of others.
-            let (newcomer, row) = (cx.me(), DIGITS);
+            let (newcomer, row) = (cx.me(), self.digits.count());
             cx.send(from, Message::Announce { newcomer, row });
         }
     }
@@ -279,7 +279,7 @@ impl Tapestry {
         };
         match purpose {
             Purpose::Join => {}
-            Purpose::Cold => self.ask(cx, from, DIGITS),
+            Purpose::Cold => self.ask(cx, from, self.digits.count()),
             Purpose::Warm => {
                 let trip_us = u32::try_from(trip.as_micros()).unwrap_or(UNMEASURED - 1);
                 let contact = Contact::of(cx.host(), from);
@@ -299,7 +299,7 @@ impl Tapestry {
         for _ in 0..MEASURED.min(others.len()) {
             let at = cx.random.below(others.len());
             let peer = others.swap_remove(at).peer;
-            self.ask(cx, peer, DIGITS);
+            self.ask(cx, peer, self.digits.count());
         }
     }
 
@@ -309,7 +309,11 @@ impl Tapestry {
         for (slot, peers) in self.digits.slots() {
             for (entry, place) in peers.iter().zip(0..) {
                 // The nearest passes it on to those that share its prefix.
-                let row = if place == 0 { slot.row + 1 } else { DIGITS };
+                let row = if place == 0 {
+                    slot.row + 1
+                } else {
+                    self.digits.count()
+                };
                 cx.send(entry.contact().peer, Message::Announce { newcomer, row });
             }
         }
@@ -381,7 +385,7 @@ impl Tapestry {
         }
         cx.tell(Event::Changed);
         if self.phase == Phase::Placed {
-            self.ask(cx, peer, DIGITS);
+            self.ask(cx, peer, self.digits.count());
         }
     }
 
