@@ -12,7 +12,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Bootstrap, Canary, Churn, Fingers, Latency, Order, Pairs, Policy, Share, Split};
+use super::{
+    Bootstrap, Canary, Churn, Fingers, Latency, Order, Pairs, Policy, Share, Split, Targets,
+};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -48,6 +50,14 @@ impl FromStr for Pairs {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         choose(Self::ALL, "choice of pairs", text)
+    }
+}
+
+impl FromStr for Targets {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        choose(Self::ALL, "choice of targets", text)
     }
 }
 
@@ -261,6 +271,16 @@ impl Pairs {
         &[(Self::Uniform, "uniform"), (Self::Local, "local")];
 }
 
+impl Targets {
+    /// Each choice with its word.
+    const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Peers, "peers"),
+        (Self::Keys, "keys"),
+        (Self::Predecessors, "predecessors"),
+        (Self::Closest, "closest"),
+    ];
+}
+
 impl Fingers {
     /// Each choice with its word.
     const ALL: &'static [(Self, &'static str)] =
@@ -352,6 +372,7 @@ mod tests {
         Pairs::ALL.iter().for_each(|(value, _)| survives(value));
         Order::ALL.iter().for_each(|(value, _)| survives(value));
         Fingers::ALL.iter().for_each(|(value, _)| survives(value));
+        Targets::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
     }
