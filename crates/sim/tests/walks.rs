@@ -55,7 +55,7 @@ fn bare(topology: Topology, peers: u32) -> Scenario {
 
 #[test]
 fn chord_takes_half_the_logarithm() {
-    for bits in [8, 10, 12] {
+    for bits in [9, 10, 12] {
         let scenario = Scenario {
             no_shortcuts: true,
             ..shape(Topology::Chord, 1 << bits)

@@ -91,41 +91,23 @@ impl Kademlia {
         self.closest_known(&cx.view, target, n)
     }
 
-    fn closest_known(&self, view: &View<'_, Self>, target: Point, n: usize) -> Vec<Contact> {
+    pub(super) fn closest_known(
+        &self,
+        view: &View<'_, Self>,
+        target: Point,
+        n: usize,
+    ) -> Vec<Contact> {
         let point = |peer| Contact::of(view.host, peer).point;
         self.buckets.closest(target, n, point)
     }
 
     /// The closest that are told to who asks.
-    fn answer(&self, view: &View<'_, Self>, target: Point, asker: Peer) -> Vec<Contact> {
+    pub(super) fn answer(&self, view: &View<'_, Self>, target: Point, asker: Peer) -> Vec<Contact> {
         let size = view.config.size();
         let mut closest = self.closest_known(view, target, size + 1);
         closest.retain(|it| it.peer != asker);
         closest.truncate(size);
         closest
-    }
-
-    /// Looks the k closest peers to a point up where all tables can be asked at once (section 2.3): whom
-    /// it finds, closest first, and how many it asked. `table` has the machine of a peer, if it lives.
-    /// For simulations and measurements.
-    pub fn look_up<'a>(
-        &'a self,
-        view: &View<'_, Self>,
-        target: Point,
-        table: &dyn Fn(Peer) -> Option<&'a Self>,
-    ) -> (Vec<Contact>, usize) {
-        let width = view.config.width();
-        let known = self.closest_known(view, target, width.closest);
-        let mut lookup = Lookup::new(target, Point::xor, width, known);
-        let mut asked = 0;
-        while let Some(next) = lookup.next() {
-            asked += 1;
-            match table(next.peer) {
-                Some(it) => lookup.answered(next.peer, it.answer(view, target, view.me)),
-                None => lookup.failed(next.peer),
-            }
-        }
-        (lookup.closest().collect(), asked)
     }
 
     pub(super) fn on_ping(&mut self, cx: &mut Cx<'_>, from: Peer, number: u32) {

@@ -1,6 +1,6 @@
 //! `sim walk`: ways over ready tables, without time.
 
-use ringweave_sim::{Bootstrap, Scenario, Walk, walk};
+use ringweave_sim::{Bootstrap, RunError, Scenario, Walk, walk};
 
 use super::{cli::WalkArgs, set, table};
 use crate::{exit::Problem, print};
@@ -22,7 +22,12 @@ pub(super) fn run(args: &WalkArgs, is_json: bool) -> Result<(), Problem> {
         dead: args.dead,
         repair: args.repair,
     });
-    let walked = walked.map_err(Problem::usage)?;
+    let walked = walked.map_err(|error| match error {
+        RunError::Setting { field, problem } => {
+            Problem::usage(format!("--{}: {problem}", field.replace('_', "-")))
+        }
+        other => Problem::usage(other),
+    })?;
     if is_json {
         print::json(&walked)
     } else {
