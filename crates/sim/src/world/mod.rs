@@ -300,7 +300,12 @@ impl<O: Lab> World<O> {
     pub(crate) fn settle(&mut self, overlays: Vec<O>) {
         let (now, end) = (self.now, self.now);
         let shards = self.shards.len();
-        let count = overlays.len() as u32;
+        let mut table = Vec::new();
+        let mut named = |overlay: &O| -> Box<[u32]> {
+            overlay.neighbours(&mut table);
+            table.drain(..).map(|it| it.peer.0).collect()
+        };
+        let links: Vec<_> = overlays.iter().map(&mut named).collect();
         for (peer, overlay) in overlays.into_iter().enumerate() {
             let shard = &mut self.shards[peer % shards];
             let common = &self.common;
@@ -309,12 +314,8 @@ impl<O: Lab> World<O> {
             });
         }
         // Who is named need not name who names it.
-        let mut table = Vec::new();
-        for from in 0..count {
-            if let Some(node) = self.actor(from).node() {
-                node.overlay().neighbours(&mut table);
-            }
-            for to in table.drain(..).map(|it| it.peer.0) {
+        for (from, links) in (0..).zip(links) {
+            for to in links {
                 let shard = &mut self.shards[to as usize % shards];
                 shard.actors[to as usize / shards].meet_first(from, now);
             }
