@@ -73,7 +73,7 @@ published *PARTS="walks runs millions":
         walk $pastry --leaves 16 --dead 0.3
         walk $tapestry --dead 0.3
         for dead in 0.1 0.2 0.3 0.4 0.5; do
-            walk chord --peers 10000 --targets keys --dead $dead --repair 60
+            sim walk --topology chord --peers 10000 --targets keys --paths 20000 --dead $dead --repair 60
         done
         walk chord --peers 100000 ;;
     runs)
