@@ -208,6 +208,12 @@ impl fmt::Display for Order {
     }
 }
 
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name(Self::ALL, *self))
+    }
+}
+
 impl fmt::Display for Fingers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(name(Self::ALL, *self))

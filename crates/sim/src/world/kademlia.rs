@@ -98,7 +98,7 @@ impl Lab for Kademlia {
         table: &dyn Fn(Peer) -> Option<&'a Self>,
     ) -> Option<usize> {
         let target = Point::of_key(key);
-        let (found, asked) = Kademlia::look_up(self, view, target, table);
+        let (found, asked) = Self::look_up(self, view, target, table);
         let size = usize::from(view.config.bucket);
         let closest = circle.closest(target, size + 1);
         let others = closest.into_iter().filter(|it| it.peer != view.me);
