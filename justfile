@@ -56,6 +56,44 @@ topologies *ARGS:
     ln -sf {{env("RINGWEAVE_TEST_DATA")}}/rtt-planetlab-490.gz docs/studies/topologies/
     for study in docs/studies/topologies/*.toml; do cargo run --release -- sim sweep $study --out ${study%.toml}.jsonl {{ARGS}} || true; done
     cargo run --release -- sim compare --page docs/topologies.md
+# What docs/benchmarks.md has beside published figures, a JSON object a line: `just published walks`, `runs` or `millions` (16 GiB).
+published *PARTS="walks runs millions":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    sim() { echo "ringweave sim $*"; cargo run --release --quiet -- sim "$@" --json; }
+    walk() { sim walk --paths 100000 --topology "$@"; }
+    chord="chord --peers 65536 --fingers random --targets predecessors"
+    kademlia="kademlia --peers 65536 --bucket 1 --links 1"
+    pastry="pastry --peers 65536 --digit-bits 1"
+    tapestry="tapestry --peers 65536 --digit-bits 1 --slot 1"
+    structured="polyring chord kademlia pastry tapestry superpeer"
+    for part in {{PARTS}}; do case $part in
+    walks)
+        for bits in 8 10 12 14 16 17; do walk chord --peers $((1 << bits)) --no-shortcuts; done
+        walk pastry --peers 100000
+        sim walk --topology kademlia --peers 100000 --targets closest
+        for dead in 0 0.3; do
+            walk $chord --no-shortcuts --successors 1 --dead $dead
+            walk $kademlia --dead $dead
+            walk $pastry --leaves 0 --dead $dead
+            walk $tapestry --no-surrogates --dead $dead
+        done
+        walk $chord --dead 0.3
+        walk $pastry --leaves 16 --dead 0.3
+        walk $tapestry --dead 0.3
+        for dead in 0.1 0.2 0.3 0.4 0.5; do
+            sim walk --topology chord --peers 10000 --targets keys --paths 20000 --dead $dead --repair 60
+        done
+        walk chord --peers 100000 ;;
+    runs)
+        for topology in $structured; do
+            sim run --topology $topology --peers 100000 --bootstrap built --lookups 100000
+        done ;;
+    millions)
+        for topology in $structured; do
+            sim run --topology $topology --peers 1000000 --bootstrap built --duration 5 --lookups 100000
+        done ;;
+    esac; done
 
 # Fuzz a decoder for a minute: `just fuzz frame` (needs cargo-fuzz and a nightly toolchain).
 fuzz TARGET SECONDS="60":

@@ -17,12 +17,6 @@ use ringweave_ids::{Peer, Point, Random};
 
 use crate::Contact;
 
-/// Bits of a digit. From both papers: b = 4.
-pub(crate) const BITS: u32 = 4;
-
-/// Digits of a point, and so rows of a table.
-pub(crate) const DIGITS: u8 = (Point::BITS / BITS) as u8;
-
 /// How long a slot waits for the answer to one question before another peer is asked; twice as long
 /// each time.
 pub(crate) const REFILL: Duration = Duration::from_millis(1_000);
@@ -64,6 +58,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Digits {
     me: Point,
+    /// Bits of a digit.
+    bits: u8,
     /// Peers in a slot.
     room: u8,
     /// By slot; within one, nearest first.
@@ -92,24 +88,49 @@ pub(crate) fn to_measure(
     drawn.collect()
 }
 
-/// How many leading digits two points share.
-pub(crate) const fn shared(one: Point, other: Point) -> u8 {
-    (one.shared_bits(other) / BITS) as u8
-}
-
 impl Digits {
-    /// An empty table of `room` peers a slot.
-    pub(crate) const fn new(me: Point, room: u8) -> Self {
+    /// An empty table of `room` peers a slot, for digits of `bits` bits: 1, 2 or 4, or the next of these.
+    pub(crate) const fn new(me: Point, bits: u8, room: u8) -> Self {
+        let bits = if bits > 4 {
+            4
+        } else {
+            bits.next_power_of_two()
+        };
         let list = Vec::new();
-        Self { me, room, list }
+        Self {
+            me,
+            bits,
+            room,
+            list,
+        }
+    }
+
+    /// Digits of a point, and so rows of a table.
+    pub(crate) const fn count(&self) -> u8 {
+        (Point::BITS / self.bits as u32) as u8
+    }
+
+    /// The largest digit.
+    pub(crate) const fn last(&self) -> u8 {
+        u8::MAX >> (8 - self.bits)
+    }
+
+    /// A digit of a point, the most significant of row 0.
+    pub(crate) const fn digit(&self, point: Point, row: u8) -> u8 {
+        point.digit(row as u32, self.bits as u32)
+    }
+
+    /// How many leading digits two points share.
+    pub(crate) const fn shared(&self, one: Point, other: Point) -> u8 {
+        (one.shared_bits(other) / self.bits as u32) as u8
     }
 
     /// Where a point belongs; nowhere if it is this peer's own.
     pub(crate) fn slot_of(&self, point: Point) -> Option<Slot> {
-        let row = shared(self.me, point);
-        (row < DIGITS).then(|| Slot {
+        let row = self.shared(self.me, point);
+        (row < self.count()).then(|| Slot {
             row,
-            column: point.digit(u32::from(row), BITS),
+            column: self.digit(point, row),
         })
     }
 
@@ -149,8 +170,8 @@ impl Digits {
     /// What somebody at a point needs of this table: the rows from `first` on to the one that the point
     /// belongs into, which is given, too.
     pub(crate) fn towards(&self, point: Point, first: u8) -> (u8, impl Iterator<Item = Peer>) {
-        let upto = shared(self.me, point);
-        let rows = first..=upto.min(DIGITS - 1);
+        let upto = self.shared(self.me, point);
+        let rows = first..=upto.min(self.count() - 1);
         let entries = rows.flat_map(|row| self.row(row));
         (upto, entries.map(|it| it.peer))
     }
@@ -174,7 +195,7 @@ impl Digits {
         let own = self.row(row).iter().map(|it| it.peer);
         let mut guides: Vec<_> = own.filter(|peer| is_up(*peer)).collect();
         if guides.is_empty() {
-            let deeper = linked.filter(|it| shared(it.point, self.me) > row);
+            let deeper = linked.filter(|it| self.shared(it.point, self.me) > row);
             guides.extend(deeper.map(|it| it.peer));
         }
         guides
@@ -233,7 +254,7 @@ impl Digits {
     }
 
     fn row_of(&self, entry: &Entry) -> u8 {
-        shared(self.me, entry.point)
+        self.shared(self.me, entry.point)
     }
 
     fn bounds(&self, slot: Slot) -> (usize, usize) {
@@ -257,7 +278,7 @@ mod tests {
     }
 
     fn table(room: u8) -> Digits {
-        Digits::new(contact(0x3a7f).point, room)
+        Digits::new(contact(0x3a7f).point, 4, room)
     }
 
     fn slot(row: u8, column: u8) -> Slot {

@@ -47,7 +47,8 @@ impl Successors {
     pub(crate) fn wants(&self, contact: Contact) -> bool {
         let distance = self.distance(contact.point);
         let last = self.list.last().filter(|_| self.list.len() >= self.room);
-        distance != 0
+        self.room > 0
+            && distance != 0
             && last.is_none_or(|last| distance < self.distance(last.point))
             && !self.list.contains(&contact)
     }

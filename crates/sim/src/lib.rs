@@ -12,6 +12,7 @@ mod report;
 mod scenario;
 mod sessions;
 mod terrain;
+mod walk;
 mod world;
 
 pub use read::FileError;
@@ -22,10 +23,12 @@ pub use report::{
 pub use scenario::{
     Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Fingers, Form, Grid, GridRun,
     Latency, MAX_RUNS, Order, Pairs, Parting, Policy, Repeat, Rule, SETTINGS, Scenario,
-    ScenarioError, SetError, Setting, Share, Split, Topology, Where, Whom, WordError, setting,
+    ScenarioError, SetError, Setting, Share, Split, Targets, Topology, Where, Whom, WordError,
+    setting,
 };
 pub use sessions::{Life, Lives};
 pub use terrain::Terrain;
+pub use walk::{Walk, Walked};
 pub use world::{Graph, SearchCost, Twin, TwinPeer};
 
 use ringweave_overlay::{
@@ -80,5 +83,22 @@ pub fn run(scenario: &Scenario, watch: &mut dyn FnMut(Progress)) -> Result<Outco
         Topology::Unstructured => world::run::<Unstructured>(scenario, watch),
         Topology::Star => world::run::<Star>(scenario, watch),
         Topology::Superpeer => world::run::<Superpeer>(scenario, watch),
+    }
+}
+
+/// Walks over ready tables, without time.
+///
+/// # Errors
+/// If the settings make no sense.
+pub fn walk(walk: &Walk) -> Result<Walked, RunError> {
+    match walk.scenario.topology {
+        Topology::Polyring => world::walk::<Polyring>(walk),
+        Topology::Chord => world::walk::<Chord>(walk),
+        Topology::Kademlia => world::walk::<Kademlia>(walk),
+        Topology::Pastry => world::walk::<Pastry>(walk),
+        Topology::Tapestry => world::walk::<Tapestry>(walk),
+        Topology::Unstructured => world::walk::<Unstructured>(walk),
+        Topology::Star => world::walk::<Star>(walk),
+        Topology::Superpeer => world::walk::<Superpeer>(walk),
     }
 }

@@ -13,15 +13,22 @@ impl Chord {
 
     /// Whether the point is this peer's own, as far as it knows: between its predecessor and itself.
     pub(crate) fn owns(&self, point: Point) -> bool {
-        let before = self.predecessor.map(|it| it.point);
+        let me = self.me.point;
+        if let Some(before) = self.predecessor {
+            return point.is_in(before.point, me);
+        }
         // Until a predecessor says hello, it is the last peer that this one knows before itself.
-        let before = before.or_else(|| {
-            let known = self
-                .linked()
-                .max_by_key(|it| self.me.point.clockwise(it.point));
-            known.map(|it| it.point)
+        let way = |it: &Contact| me.clockwise(it.point);
+        let Some(known) = self.linked().max_by_key(way) else {
+            return true;
+        };
+        // Where that is a finger, there are others between, no farther than as many successors reach.
+        let last = self.successors.iter().next_back();
+        let reach = last.map_or(u128::MAX, |last| match way(&last) < way(&known) {
+            true => way(&last),
+            false => u128::MAX,
         });
-        before.is_none_or(|before| point.is_in(before, self.me.point))
+        point.is_in(known.point, me) && point.clockwise(me) <= reach
     }
 
     /// All of the table to which connections stand.

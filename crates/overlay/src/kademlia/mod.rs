@@ -41,8 +41,8 @@ type Cx<'a> = crate::Cx<'a, Kademlia>;
 /// The shape of a Kademlia network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Peers in a bucket, and the closest that a lookup finds (*k*), 2 to 64. From the paper (section
-    /// 2.2): 20.
+    /// Peers in a bucket, and the closest that a lookup finds (*k*), 1 to 64. From the paper (section
+    /// 2.2): 20; 1 is the bare table of Gummadi et al., SIGCOMM 2003, section 3.4.
     pub bucket: u8,
     /// Questions of a lookup under way at a time (*alpha*). From the paper (section 2.3): 3.
     pub at_once: u8,
@@ -75,7 +75,7 @@ impl Default for Config {
 
 impl Config {
     fn size(&self) -> usize {
-        usize::from(self.bucket.clamp(2, 64))
+        usize::from(self.bucket.clamp(1, 64))
     }
 
     fn width(&self) -> Width {

@@ -3,7 +3,7 @@
 use ringweave_ids::{Guid, Peer, Point};
 
 use super::{Kademlia, Way};
-use crate::{Hop, Target, View};
+use crate::{Contact, Hop, Target, View, lookup::Lookup};
 
 impl Kademlia {
     /// The neighbours to whom connections stand.
@@ -58,5 +58,28 @@ impl Kademlia {
         let mut linked: Vec<_> = self.linked().collect();
         linked.sort_unstable_by_key(|way| way.point.xor(point));
         found.extend(linked.iter().map(|way| way.peer).take(n));
+    }
+
+    /// Looks the k closest peers to a point up where all tables can be asked at once (section 2.3): whom
+    /// it finds, closest first, and how many it asked. `table` has the machine of a peer, if it lives.
+    /// For simulations and measurements.
+    pub fn look_up<'a>(
+        &'a self,
+        view: &View<'_, Self>,
+        target: Point,
+        table: &dyn Fn(Peer) -> Option<&'a Self>,
+    ) -> (Vec<Contact>, usize) {
+        let width = view.config.width();
+        let known = self.closest_known(view, target, width.closest);
+        let mut lookup = Lookup::new(target, Point::xor, width, known);
+        let mut asked = 0;
+        while let Some(next) = lookup.next() {
+            asked += 1;
+            match table(next.peer) {
+                Some(it) => lookup.answered(next.peer, it.answer(view, target, view.me)),
+                None => lookup.failed(next.peer),
+            }
+        }
+        (lookup.closest().collect(), asked)
     }
 }

@@ -10,7 +10,7 @@ use super::{
     buckets::{Entry, beat, beats},
     join::Phase,
 };
-use crate::{Contact, Loss, lookup::Lookup, requests::Request};
+use crate::{Contact, Loss, View, lookup::Lookup, requests::Request};
 
 /// How long a question may take: a connection and an answer over a slow way.
 const LATE: Duration = Duration::from_secs(3);
@@ -88,9 +88,26 @@ impl Kademlia {
 
     /// The up to `n` closest peers of the table, closest first.
     pub(super) fn known(&self, cx: &Cx<'_>, target: Point, n: usize) -> Vec<Contact> {
-        let host = cx.host();
-        let point = |peer| Contact::of(host, peer).point;
+        self.closest_known(&cx.view, target, n)
+    }
+
+    pub(super) fn closest_known(
+        &self,
+        view: &View<'_, Self>,
+        target: Point,
+        n: usize,
+    ) -> Vec<Contact> {
+        let point = |peer| Contact::of(view.host, peer).point;
         self.buckets.closest(target, n, point)
+    }
+
+    /// The closest that are told to who asks.
+    pub(super) fn answer(&self, view: &View<'_, Self>, target: Point, asker: Peer) -> Vec<Contact> {
+        let size = view.config.size();
+        let mut closest = self.closest_known(view, target, size + 1);
+        closest.retain(|it| it.peer != asker);
+        closest.truncate(size);
+        closest
     }
 
     pub(super) fn on_ping(&mut self, cx: &mut Cx<'_>, from: Peer, number: u32) {
@@ -119,10 +136,8 @@ impl Kademlia {
         if asker == Asker::Member {
             self.hear(cx, from);
         }
-        let size = cx.config().size();
-        let known = self.known(cx, target, size + 1);
-        let known = known.iter().map(|it| it.peer);
-        let closest = known.filter(|it| *it != from).take(size).collect();
+        let closest = self.answer(&cx.view, target, from);
+        let closest = closest.iter().map(|it| it.peer).collect();
         cx.send(from, Message::Found { number, closest });
     }
 

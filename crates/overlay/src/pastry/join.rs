@@ -6,10 +6,7 @@ use std::time::Duration;
 use ringweave_ids::Peer;
 
 use super::{Cx, Message, Part, Pastry, Phase, Purpose, Timer};
-use crate::{
-    Contact, Event,
-    digits::{DIGITS, HOP_LIMIT},
-};
+use crate::{Contact, Event, digits::HOP_LIMIT};
 
 /// How long a contact has to lead a newcomer in before the next is tried.
 const JOIN: Duration = Duration::from_millis(2_000);
@@ -123,7 +120,7 @@ impl Pastry {
                 cx.send(entry.contact().peer, Message::Announce { newcomer, row });
             }
         }
-        let row = DIGITS;
+        let row = self.digits.count();
         for leaf in self.leaves.iter() {
             if !told.contains(&leaf.peer) {
                 told.push(leaf.peer);

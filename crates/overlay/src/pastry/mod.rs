@@ -46,8 +46,11 @@ type Cx<'a> = crate::Cx<'a, Pastry>;
 /// The shape of a Pastry network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
+    /// Bits of a digit, 1, 2 or 4. From the paper (section 2.2): b = 4.
+    pub digit_bits: u8,
     /// Peers of the leaf set, half on either side, 4 to 64. From the paper (section 2.2): |L| = 2^b =
-    /// 16.
+    /// 16. In networks that are built, and not joined, 0 is none, as in the bare tables of Gummadi et
+    /// al., SIGCOMM 2003, section 4.
     pub leaves: u8,
     /// The longest time between two comparisons of leaf sets, in milliseconds. Our choice: 30 s, as
     /// connections already tell who is gone.
@@ -57,6 +60,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            digit_bits: 4,
             leaves: 16,
             compare_ms: 30_000,
         }
@@ -205,7 +209,10 @@ impl Overlay for Pastry {
 
     fn new(view: &View<'_, Self>) -> Self {
         let me = Contact::of(view.host, view.me);
-        let room = usize::from(view.config.leaves.clamp(4, 64) / 2);
+        let room = match view.config.leaves {
+            0 => 0,
+            leaves => usize::from(leaves.clamp(4, 64) / 2),
+        };
         Self {
             me,
             guid: me.point.into(),
@@ -213,7 +220,7 @@ impl Overlay for Pastry {
             contacts: Vec::new(),
             attempt: 0,
             leaves: Leaves::new(me.point, room),
-            digits: Digits::new(me.point, 1),
+            digits: Digits::new(me.point, view.config.digit_bits, 1),
             near: Near::default(),
             links: Links::default(),
             requests: Requests::default(),

@@ -5,7 +5,7 @@ use ringweave_ids::{Guid, Peer, Point};
 use super::{Pastry, leaves::closeness};
 use crate::{
     Contact, Hop, Target,
-    digits::{Entry, Slot, shared},
+    digits::{Entry, Slot},
 };
 
 impl Pastry {
@@ -50,8 +50,9 @@ impl Pastry {
             return Some(entry);
         }
         // The rare case: whoever shares as much, and is closer.
+        let shares = |it: &Contact| self.digits.shared(it.point, point) >= slot.row;
         let others = self.linked().filter(is_meant);
-        let others = others.filter(|it| shared(it.point, point) >= slot.row && closest(it) < mine);
+        let others = others.filter(|it| shares(it) && closest(it) < mine);
         others.min_by_key(closest)
     }
 
@@ -140,7 +141,7 @@ mod tests {
                 contacts: Vec::new(),
                 attempt: 0,
                 leaves: Leaves::new(point, 8),
-                digits: Digits::new(point, 1),
+                digits: Digits::new(point, 4, 1),
                 near: Near::default(),
                 links: crate::links::Links::default(),
                 requests: crate::requests::Requests::default(),

@@ -6,7 +6,6 @@ use ringweave_ids::Point;
 use super::{Config, Pastry, leaves::closeness};
 use crate::{
     Overlay as _,
-    digits::shared,
     swarm::{Swarm, steps},
 };
 
@@ -54,7 +53,7 @@ proptest! {
                 prop_assert_eq!(path.last(), Some(to));
                 for hop in path.windows(2) {
                     let [before, after] = [hop[0], hop[1]].map(point);
-                    let is_longer = shared(after, *end) > shared(before, *end);
+                    let is_longer = after.shared_bits(*end) / 4 > before.shared_bits(*end) / 4;
                     let is_closer = closeness(*end, after) < closeness(*end, before);
                     prop_assert!(is_longer || is_closer, "{:?} gains nothing", hop);
                 }

@@ -38,6 +38,12 @@ type Cx<'a> = crate::Cx<'a, Tapestry>;
 /// The shape of a Tapestry network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
+    /// Bits of a digit, 1, 2 or 4. From the paper (section 3.1): 4, hexadecimal digits.
+    pub digit_bits: u8,
+    /// Whether the next digit up stands in for one that nobody goes on with. From the paper (section
+    /// 3.1): yes. Without, a message whose next digit is missing gets nowhere, as in the bare tree of
+    /// Gummadi et al., SIGCOMM 2003, section 3.1.
+    pub has_surrogates: bool,
     /// Peers of a slot, 1 to 8. From the paper (section 3.2): 3, the nearest and two backups.
     pub slot: u8,
     /// The longest time between two comparisons of rows, in milliseconds. Our choice: 30 s, as
@@ -48,6 +54,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            digit_bits: 4,
+            has_surrogates: true,
             slot: 3,
             compare_ms: 30_000,
         }
@@ -187,7 +195,7 @@ impl Overlay for Tapestry {
             contacts: Vec::new(),
             attempt: 0,
             root: None,
-            digits: Digits::new(me.point, room),
+            digits: Digits::new(me.point, view.config.digit_bits, room),
             links: Links::default(),
             requests: Requests::default(),
             lost: Lost::default(),
@@ -216,8 +224,8 @@ impl Overlay for Tapestry {
         (self.phase == Phase::Placed).then_some(&self.guid)
     }
 
-    fn next_hop(&self, _: &View<'_, Self>, target: &Target<Guid>, _: u64) -> Hop<Guid> {
-        self.step(target)
+    fn next_hop(&self, view: &View<'_, Self>, target: &Target<Guid>, _: u64) -> Hop<Guid> {
+        self.step(view.config, target)
     }
 
     fn span(&self, _: Reach) -> u8 {

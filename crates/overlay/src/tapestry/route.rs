@@ -2,14 +2,8 @@
 
 use ringweave_ids::{Guid, Peer, Point};
 
-use super::Tapestry;
-use crate::{
-    Contact, Hop, Target,
-    digits::{BITS, Slot},
-};
-
-/// Values of a digit.
-const BASE: u8 = 1 << BITS;
+use super::{Config, Tapestry};
+use crate::{Contact, Hop, Target, digits::Slot};
 
 impl Tapestry {
     pub(super) fn is_up(&self, peer: Peer) -> bool {
@@ -35,9 +29,10 @@ impl Tapestry {
     /// turn.
     pub(super) fn toward(&self, point: Point, except: Option<Peer>) -> Option<Contact> {
         for row in self.digits.rows() {
-            let mine = self.me.point.digit(u32::from(row), BITS);
-            let wanted = point.digit(u32::from(row), BITS);
-            let turns = (0..BASE).map(|turn| (wanted + turn) % BASE);
+            let mine = self.digits.digit(self.me.point, row);
+            let wanted = self.digits.digit(point, row);
+            let last = self.digits.last();
+            let turns = (0..=last).map(|turn| wanted.wrapping_add(turn) & last);
             for column in turns.take_while(|column| *column != mine) {
                 let slot = Slot { row, column };
                 if let Some(next) = self.delegate(slot, except) {
@@ -48,7 +43,12 @@ impl Tapestry {
         None
     }
 
-    pub(super) fn step(&self, target: &Target<Guid>) -> Hop<Guid> {
+    /// The peer with the next digit of a point, and nobody in its place.
+    fn exact(&self, point: Point) -> Option<Contact> {
+        self.delegate(self.digits.slot_of(point)?, None)
+    }
+
+    pub(super) fn step(&self, config: &Config, target: &Target<Guid>) -> Hop<Guid> {
         let Some(point) = target.point() else {
             return match target {
                 Target::All => Hop::Arrived,
@@ -61,7 +61,11 @@ impl Tapestry {
         if let Some(there) = self.linked().find(|it| it.point == point) {
             return Hop::To(there.peer);
         }
-        match self.toward(point, None) {
+        let next = match config.has_surrogates {
+            true => self.toward(point, None),
+            false => self.exact(point),
+        };
+        match next {
             Some(next) => Hop::To(next.peer),
             None if self.is_cut_off() => Hop::Cut,
             None => match target {
@@ -115,7 +119,7 @@ mod tests {
                 contacts: Vec::new(),
                 attempt: 0,
                 root: None,
-                digits: Digits::new(point(me), 3),
+                digits: Digits::new(point(me), 4, 3),
                 links: crate::links::Links::default(),
                 requests: crate::requests::Requests::default(),
                 lost: crate::lost::Lost::default(),

@@ -8,7 +8,7 @@ use ringweave_ids::Peer;
 use super::{Cx, Message, Phase, Purpose, Tapestry, Timer};
 use crate::{
     Contact, Event, Loss,
-    digits::{DIGITS, HOP_LIMIT, MAX_LISTED, REFILL, REFILLS, Slot, UNMEASURED, to_measure},
+    digits::{HOP_LIMIT, MAX_LISTED, REFILL, REFILLS, Slot, UNMEASURED, to_measure},
     lost::PROBE,
 };
 
@@ -143,7 +143,7 @@ impl Tapestry {
         // Backups are held no connection to: now and then one shows that it is there.
         let backups: Vec<_> = self.backups().collect();
         if let Some(backup) = cx.random.pick(&backups).copied() {
-            self.ask(cx, backup, DIGITS);
+            self.ask(cx, backup, self.digits.count());
         }
     }
 
@@ -205,7 +205,7 @@ impl Tapestry {
         self.announce(cx);
         if self.root.is_some() && self.digits.iter().all(|it| it.peer != from) {
             // Its slot is full of others.
-            let (newcomer, row) = (cx.me(), DIGITS);
+            let (newcomer, row) = (cx.me(), self.digits.count());
             cx.send(from, Message::Announce { newcomer, row });
         }
     }
@@ -252,7 +252,7 @@ impl Tapestry {
         };
         match purpose {
             Purpose::Join => {}
-            Purpose::Cold => self.ask(cx, from, DIGITS),
+            Purpose::Cold => self.ask(cx, from, self.digits.count()),
             Purpose::Warm => {
                 let trip_us = u32::try_from(trip.as_micros()).unwrap_or(UNMEASURED - 1);
                 let contact = Contact::of(cx.host(), from);
@@ -270,7 +270,7 @@ impl Tapestry {
         let me = cx.me();
         let is_new = |peer| peer != me && !self.links.is_wanted(peer);
         for peer in to_measure(told, cx.random, is_new) {
-            self.ask(cx, peer, DIGITS);
+            self.ask(cx, peer, self.digits.count());
         }
     }
 
@@ -280,7 +280,11 @@ impl Tapestry {
         for (slot, peers) in self.digits.slots() {
             for (entry, place) in peers.iter().zip(0..) {
                 // The nearest passes it on to those that share its prefix.
-                let row = if place == 0 { slot.row + 1 } else { DIGITS };
+                let row = if place == 0 {
+                    slot.row + 1
+                } else {
+                    self.digits.count()
+                };
                 cx.send(entry.contact().peer, Message::Announce { newcomer, row });
             }
         }
@@ -352,7 +356,7 @@ impl Tapestry {
         }
         cx.tell(Event::Changed);
         if self.phase == Phase::Placed {
-            self.ask(cx, peer, DIGITS);
+            self.ask(cx, peer, self.digits.count());
         }
     }
 

@@ -1,10 +1,11 @@
-//! The words of `sim`. A flag stands for each setting of a scenario; what it takes is read by the
-//! laboratory, which reads files and grids by the same rules.
+//! The words of `sim`.
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
-use ringweave_sim::{Form, Scenario, Setting, setting};
+use clap::{Args, Subcommand};
+use ringweave_sim::Targets;
+
+use super::flags::{Given, Shape, TROUBLE, WORLD};
 
 /// What to do in the laboratory.
 #[derive(Debug, Subcommand)]
@@ -13,6 +14,8 @@ pub(crate) enum SimCommand {
     Run(RunArgs),
     /// Run one world with several settings and print one table
     Compare(CompareArgs),
+    /// Walk over ready tables, without time: hops, and what of the dead a geometry bears
+    Walk(WalkArgs),
     /// Run a grid of settings and seeds, a JSON line for each run; goes on where it was stopped
     Sweep(SweepArgs),
     /// Search a graph by random walks and by flooding, and count the messages
@@ -105,6 +108,41 @@ pub(crate) struct CompareArgs {
     pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) world: WorldArgs,
+}
+
+/// What `sim walk` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ringweave sim walk --topology chord --peers 100000 --paths 100000
+  ringweave sim walk --topology pastry --peers 65536 --dead 0.3
+  ringweave sim walk --topology chord --peers 10000 --dead 0.3 --repair 60 --targets keys
+  ringweave sim walk --topology kademlia --peers 10000 --targets closest
+
+The machines are those of `ringweave sim run --bootstrap built`, and take each hop; there are no
+messages and no delays. Who is dead is gone at once, and those that held a connection to it know. The
+same settings and seed give the same figures. Exit codes: 0 ok, 2 settings that make no sense.")]
+pub(crate) struct WalkArgs {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    /// Paths from random peers [default: 10000]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        hide_default_value = true
+    )]
+    pub(crate) paths: u32,
+    /// Where they go: peers; keys, to who owned them before anybody died; predecessors of keys (chord);
+    /// closest, all peers closest to a key, by lookups (kademlia)
+    #[arg(long, value_name = "TARGETS", default_value = "peers")]
+    pub(crate) targets: Targets,
+    /// Share of the peers that dies first
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(crate) dead: f64,
+    /// Simulated time in which the others mend their tables; with 0 nobody does
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub(crate) repair: f64,
 }
 
 /// What `sim sweep` takes.
@@ -208,283 +246,13 @@ impl WorldArgs {
     }
 }
 
-/// The settings that were given as flags, with their texts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Given(pub(crate) Vec<(&'static Setting, String)>);
-
-/// A flag: its name, which is the setting's with dashes; what its value is called; the heading that
-/// it stands under; the help.
-type Flag = (&'static str, &'static str, &'static str, &'static str);
-
-const WORLD: &str = "World";
-const LOAD: &str = "Load";
-const TROUBLE: &str = "Trouble";
-
-/// Every setting's flag, in the order of the help.
-const FLAGS: &[Flag] = &[
-    (
-        "topology",
-        "TOPOLOGY",
-        WORLD,
-        "How peers arrange themselves: polyring, chord, kademlia, pastry, tapestry, unstructured, star, superpeer",
-    ),
-    ("peers", "N", WORLD, "Peers at T = 0, up to 4000000"),
-    (
-        "seed",
-        "N",
-        WORLD,
-        "Everything that is drawn follows from it",
-    ),
-    (
-        "threads",
-        "N",
-        WORLD,
-        "Threads that run it [default: one for each core]",
-    ),
-    (
-        "bootstrap",
-        "HOW",
-        WORLD,
-        "grown: every peer joins through the protocol; built: ready tables",
-    ),
-    (
-        "networks",
-        "N",
-        WORLD,
-        "Networks of one key that are founded apart, until the fault meet@T",
-    ),
-    (
-        "duration",
-        "SECONDS",
-        WORLD,
-        "From T = 0 to the end; the load is spread evenly",
-    ),
-    (
-        "ring-size",
-        "N",
-        WORLD,
-        "Most positions in a ring [default: the topology's own]",
-    ),
-    (
-        "cluster",
-        "N",
-        WORLD,
-        "Members of a position with children, 1 to 16 [default: the topology's own]",
-    ),
-    (
-        "policy",
-        "POLICY",
-        WORLD,
-        "Where newcomers go: balanced, nearest, labelled",
-    ),
-    (
-        "order",
-        "ORDER",
-        WORLD,
-        "Whom a broadcast is passed to first: inward, the parent; sideways, the siblings",
-    ),
-    (
-        "successors",
-        "N",
-        WORLD,
-        "Successors that a peer of chord or a superpeer keeps; of pastry on either side; 1 to 64 [default: the topology's own]",
-    ),
-    (
-        "bucket",
-        "N",
-        WORLD,
-        "Peers in a bucket of kademlia, 2 to 64 [default: the topology's own]",
-    ),
-    (
-        "active",
-        "N",
-        WORLD,
-        "Neighbours in an unstructured network, 2 to 255 [default: the topology's own]",
-    ),
-    (
-        "fingers",
-        "CHOICE",
-        WORLD,
-        "Where a finger of chord points: fixed, to the first peer of its interval; random, to any",
-    ),
-    (
-        "no-shortcuts",
-        "BOOL",
-        WORLD,
-        "Messages of chord go over fingers alone, not over successors",
-    ),
-    (
-        "latency",
-        "LATENCY",
-        WORLD,
-        "One-way delays: constant:MS, uniform:LO-HI, geo, or a file of round trips",
-    ),
-    (
-        "jitter",
-        "SHARE",
-        WORLD,
-        "Most that is added to a message's delay at random, as a share of it",
-    ),
-    (
-        "upload",
-        "BYTES",
-        WORLD,
-        "Bytes a second that a peer sends at most [default: no limit]",
-    ),
-    (
-        "download",
-        "BYTES",
-        WORLD,
-        "Bytes a second that a peer receives at most [default: no limit]",
-    ),
-    (
-        "anchors",
-        "N",
-        WORLD,
-        "Peers that stay whatever happens, whose addresses everybody is given",
-    ),
-    (
-        "private",
-        "SHARE",
-        WORLD,
-        "Share of peers that nobody can dial",
-    ),
-    (
-        "real-keys",
-        "BOOL",
-        WORLD,
-        "Sign with real Ed25519 keys, up to 10000 peers",
-    ),
-    ("lookups", "N", LOAD, "Messages from peers to peers"),
-    (
-        "pairs",
-        "PAIRS",
-        LOAD,
-        "Whom they go to: uniform, any peer; local, one of the nearest",
-    ),
-    ("broadcasts", "N", LOAD, "Messages to everyone"),
-    ("multicasts", "N", LOAD, "Messages to eight peers each"),
-    ("keys", "N", LOAD, "Questions to the directory"),
-    (
-        "payload",
-        "BYTES",
-        LOAD,
-        "Payload of each message, 16 to 65536",
-    ),
-    (
-        "loss",
-        "SHARE",
-        TROUBLE,
-        "Share of packets lost on the way, felt as delay",
-    ),
-    (
-        "churn",
-        "CHURN",
-        TROUBLE,
-        "How peers come and go: none, exponential:MEAN_S, weibull:SHAPE:MEDIAN_S, or a trace",
-    ),
-    (
-        "crash",
-        "SHARE@T",
-        TROUBLE,
-        "A share of the peers vanishes at T seconds",
-    ),
-    (
-        "partition",
-        "SHARE@T+LENGTH",
-        TROUBLE,
-        "A share of the peers is cut off for LENGTH seconds",
-    ),
-    (
-        "one-way",
-        "SHARE",
-        TROUBLE,
-        "Share of pairs that can never connect, as the way is open in one direction only",
-    ),
-    (
-        "without",
-        "RULE",
-        TROUBLE,
-        "A rule of healing that all go without: takeover, merge, suspicion, patience, memory, repair",
-    ),
-    (
-        "canary",
-        "CANARY",
-        TROUBLE,
-        "A fault in the laboratory itself: such a run must fail",
-    ),
-];
-
-/// The setting that a flag stands for.
-fn stands_for(flag: &str) -> &'static Setting {
-    setting(&flag.replace('-', "_")).expect("each flag stands for a setting")
-}
-
-impl Args for Given {
-    fn augment_args(command: Command) -> Command {
-        let usual = Scenario::default();
-        let args = FLAGS.iter().map(|(name, value, heading, help)| {
-            let setting = stands_for(name);
-            let default = setting
-                .get(&usual)
-                .map_or_else(String::new, |text| format!(" [default: {text}]"));
-            let arg = Arg::new(*name)
-                .long(*name)
-                .value_name(*value)
-                .help_heading(*heading)
-                .help(format!("{help}{default}"))
-                .hide(*name == "canary");
-            if setting.form == Form::Flag {
-                arg.num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-            } else {
-                arg
-            }
-        });
-        command.args(args)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Given {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = FLAGS.iter().filter_map(|(name, ..)| {
-            let text = matches.get_one::<String>(name)?;
-            Some((stands_for(name), text.clone()))
-        });
-        Ok(Self(given.collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.extend(Self::from_arg_matches(matches)?.0);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use clap::Parser as _;
-    use ringweave_sim::{Expectation, Fault, SETTINGS, Share};
+    use clap::{Command, Parser as _};
+    use ringweave_sim::{Expectation, Fault, Scenario, Share};
 
     use super::*;
     use crate::cli::{Cli, Command as Word};
-
-    #[test]
-    fn every_setting_has_a_flag() {
-        let flags: BTreeSet<_> = FLAGS
-            .iter()
-            .map(|(name, ..)| stands_for(name).name)
-            .collect();
-        let settings: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-        assert_eq!(flags, settings);
-        assert_eq!(flags.len(), FLAGS.len());
-    }
 
     #[test]
     fn every_fault_and_figure_that_the_help_tells_of_is_one() {

@@ -132,7 +132,7 @@ mod tests {
     use ringweave_sim::setting;
 
     use super::*;
-    use crate::sim::cli::Given;
+    use crate::sim::flags::Given;
 
     fn compared(vary: &[&str]) -> Result<Vec<GridRun>, Problem> {
         let given = Given(vec![(setting("peers").unwrap(), "50".to_owned())]);

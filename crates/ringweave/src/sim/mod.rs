@@ -6,12 +6,14 @@
 mod cli;
 mod compare;
 mod figures;
+mod flags;
 mod page;
 mod results;
 mod run;
 mod search;
 mod sweep;
 mod table;
+mod walk;
 mod watch;
 
 use std::{
@@ -25,7 +27,7 @@ use ringweave_sim::{Expectation, Form, GridRun, Outcome, Report, RunError, Scena
 use serde_json::{Map, Value};
 
 pub(crate) use self::cli::SimCommand;
-use self::cli::WorldArgs;
+use self::{cli::WorldArgs, flags::Given};
 use crate::exit::Problem;
 
 /// Cap on a scenario or study file; both are far smaller.
@@ -42,6 +44,7 @@ pub(crate) fn run(command: &SimCommand, is_json: bool) -> Result<(), Problem> {
     match command {
         SimCommand::Run(args) => run::run(args, is_json),
         SimCommand::Compare(args) => compare::run(args, is_json),
+        SimCommand::Walk(args) => walk::run(args, is_json),
         SimCommand::Sweep(args) => sweep::run(args, is_json),
         SimCommand::Search(args) => search::run(args, is_json),
     }
@@ -56,13 +59,7 @@ fn world(args: &WorldArgs) -> Result<Scenario, Problem> {
         Some(file) => Scenario::from_toml(&read_text(file)?, file).map_err(Problem::usage)?,
         None => Scenario::default(),
     };
-    for (setting, text) in &args.given.0 {
-        let set = setting.set(&mut scenario, text, Path::new(""));
-        set.map_err(|error| {
-            let flag = setting.name.replace('_', "-");
-            Problem::usage(format!("--{flag}: {error}"))
-        })?;
-    }
+    set(&mut scenario, &args.given)?;
     for text in &args.faults {
         let fault = text.parse();
         scenario
@@ -79,6 +76,21 @@ fn world(args: &WorldArgs) -> Result<Scenario, Problem> {
         scenario.expect.push(expectation);
     }
     Ok(scenario)
+}
+
+/// Gives the settings the values of these flags.
+///
+/// # Errors
+/// The first of them that makes no sense.
+fn set(scenario: &mut Scenario, given: &Given) -> Result<(), Problem> {
+    for (setting, text) in &given.0 {
+        let set = setting.set(scenario, text, Path::new(""));
+        set.map_err(|error| {
+            let flag = setting.name.replace('_', "-");
+            Problem::usage(format!("--{flag}: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// The same, checked as a whole.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringweave_sim::{Broadcast, Healing, Report};
+use ringweave_sim::{Broadcast, Healing, Report, Walked};
 
 /// A figure: its topic, its name within the topic, and the figure with its unit.
 type Row = (&'static str, &'static str, String);
@@ -12,7 +12,34 @@ pub(super) const NOTHING: &str = "-";
 
 /// One run: a line for each topic.
 pub(super) fn one(report: &Report) -> String {
-    let rows = rows(report);
+    by_topic(rows(report))
+}
+
+/// Walks over ready tables: a line for each topic.
+pub(super) fn walks(walked: &Walked) -> String {
+    let hops = walked.hops;
+    let peak = walked.peak_rss_bytes.map(|peak| peak as f64);
+    by_topic(vec![
+        ("network", "topology", walked.topology.clone()),
+        ("network", "peers", count(u64::from(walked.peers))),
+        ("network", "seed", walked.seed.to_string()),
+        ("network", "dead", count(u64::from(walked.dead))),
+        ("paths", "walked", count(walked.paths)),
+        ("paths", "arrived", count(walked.arrived)),
+        ("paths", "lost", count(walked.lost)),
+        ("paths", "failed", percent(walked.failed)),
+        ("hops", "mean", maybe(hops.map(|all| all.mean), decimal)),
+        ("hops", "p50", maybe(hops.map(|all| all.p50), decimal)),
+        ("hops", "p99", maybe(hops.map(|all| all.p99), decimal)),
+        ("hops", "max", maybe(hops.map(|all| all.max), decimal)),
+        ("memory", "peer", maybe(walked.bytes_mean, bytes)),
+        ("memory", "peak", maybe(peak, bytes)),
+        ("time", "wall", seconds(walked.wall_s)),
+        ("time", "cpu", seconds(walked.cpu_s)),
+    ])
+}
+
+fn by_topic(rows: Vec<Row>) -> String {
     let mut lines: Vec<Vec<String>> = Vec::new();
     let mut last = "";
     for (topic, measure, text) in rows {

@@ -75,17 +75,28 @@ pub struct Scenario {
     pub ring_size: Option<u16>,
     /// Members of a position with children, 1 to 16; nothing: the topology's own default.
     pub cluster: Option<u16>,
-    /// Successors that a peer of Chord keeps, or a superpeer on its circle; in Pastry half the leaf set.
-    /// 1 to 64, in Pastry 2 to 32; nothing: the topology's own default.
+    /// Successors that a peer of Chord keeps, or a superpeer on its circle, 1 to 64; nothing: the
+    /// topology's own default.
     pub successors: Option<u16>,
-    /// Peers in a bucket of Kademlia (*k*), 2 to 64; nothing: the topology's own default.
-    pub bucket: Option<u16>,
     /// Neighbours of a peer in an unstructured network, 2 to 255; nothing: the topology's own default.
     pub active: Option<u16>,
     /// Where Chord's fingers point.
     pub fingers: Fingers,
     /// Whether Chord's messages take the way over fingers alone.
     pub no_shortcuts: bool,
+    /// Peers in a bucket of Kademlia (k), 1 to 64; nothing: the topology's own default.
+    pub bucket: Option<u16>,
+    /// Connections into each bucket of Kademlia, 1 to 16; nothing: the topology's own default.
+    pub links: Option<u16>,
+    /// Bits of a digit of Pastry and Tapestry, 1, 2 or 4; nothing: the topology's own default.
+    pub digit_bits: Option<u16>,
+    /// Peers of a leaf set of Pastry, 4 to 64, or 0 where tables are built; nothing: the topology's own
+    /// default.
+    pub leaves: Option<u16>,
+    /// Peers of a slot of Tapestry, 1 to 8; nothing: the topology's own default.
+    pub slot: Option<u16>,
+    /// Whether messages of Tapestry get nowhere when their next digit is missing.
+    pub no_surrogates: bool,
     /// A rule of healing that all peers do without, to see what it is good for.
     pub without: Option<Rule>,
     /// Peers that stay whatever happens, 0 to 16: the first ones, whose addresses everybody is given.
@@ -109,6 +120,12 @@ impl Scenario {
     pub fn missed(&self, report: &crate::Report) -> Vec<String> {
         let missed = self.expect.iter().filter_map(|each| each.missed(report));
         missed.collect()
+    }
+
+    /// How many threads run it: those that are set, or one for each core.
+    pub(crate) fn crew(&self) -> u16 {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u16);
+        self.threads.unwrap_or(cores).max(1)
     }
 
     /// Whether peers crash and nothing else goes wrong: then nobody's GUID may change but by promotion.
@@ -147,10 +164,15 @@ impl Default for Scenario {
             policy: Policy::Balanced,
             order: Order::Inward,
             successors: None,
-            bucket: None,
             active: None,
             fingers: Fingers::Fixed,
             no_shortcuts: false,
+            bucket: None,
+            links: None,
+            digit_bits: None,
+            leaves: None,
+            slot: None,
+            no_surrogates: false,
             ring_size: None,
             cluster: None,
             without: None,
@@ -224,6 +246,21 @@ pub enum Pairs {
     Uniform,
     /// `local`: one of the peers nearest to the sender.
     Local,
+}
+
+/// Where walks over ready tables go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Targets {
+    /// `peers`: to a peer that lives.
+    #[default]
+    Peers,
+    /// `keys`: to who owned a key before anybody died; what was kept nowhere else is lost with its owner.
+    Keys,
+    /// `predecessors`: to the last peer that lives before a key, from where the owner is one hop more.
+    /// Chord alone asks for it.
+    Predecessors,
+    /// `closest`: to all peers closest to a key, by an iterative lookup. Kademlia alone has such.
+    Closest,
 }
 
 /// Where a polyring's newcomers go.

@@ -243,10 +243,15 @@ pub const SETTINGS: &[Setting] = &[
         1,
         64
     )),
-    optional!(bucket, Number, whole, |of| optional(of.bucket, 2, 64)),
     optional!(active, Number, whole, |of| optional(of.active, 2, 255)),
     setting!(fingers, Text, parse, anything),
     setting!(no_shortcuts, Flag, flag, anything),
+    optional!(bucket, Number, whole, |of| optional(of.bucket, 1, 64)),
+    optional!(links, Number, whole, |of| optional(of.links, 1, 16)),
+    optional!(digit_bits, Number, whole, |of| digit_bits(of.digit_bits)),
+    optional!(leaves, Number, whole, leaves),
+    optional!(slot, Number, whole, |of| optional(of.slot, 1, 8)),
+    setting!(no_surrogates, Flag, flag, anything),
     optional!(without, Text, parse, anything),
     setting!(anchors, Number, whole, |of| within(of.anchors, 0, 16)),
     setting!(private, Number, number, |of| within(of.private, 0.0, 1.0)),
@@ -291,6 +296,23 @@ fn anything(_: &Scenario) -> Result<(), String> {
 
 fn optional<T: PartialOrd + Display>(value: Option<T>, low: T, high: T) -> Result<(), String> {
     value.map_or(Ok(()), |value| within(value, low, high))
+}
+
+fn digit_bits(bits: Option<u16>) -> Result<(), String> {
+    match bits {
+        None | Some(1 | 2 | 4) => Ok(()),
+        Some(bits) => Err(format!("{bits} is none of 1, 2 and 4")),
+    }
+}
+
+fn leaves(of: &Scenario) -> Result<(), String> {
+    match (of.leaves, of.bootstrap) {
+        (Some(0), Bootstrap::Built) => Ok(()),
+        (Some(0), Bootstrap::Grown) => {
+            Err("nobody finds its place without leaves; set bootstrap to built".into())
+        }
+        (leaves, _) => optional(leaves, 4, 64),
+    }
 }
 
 fn loss(share: f64) -> Result<(), String> {

@@ -12,7 +12,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Bootstrap, Canary, Churn, Fingers, Latency, Order, Pairs, Policy, Share, Split};
+use super::{
+    Bootstrap, Canary, Churn, Fingers, Latency, Order, Pairs, Policy, Share, Split, Targets,
+};
 
 /// A text that says nothing of its kind: what is wrong, and which forms there are.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -48,6 +50,14 @@ impl FromStr for Pairs {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         choose(Self::ALL, "choice of pairs", text)
+    }
+}
+
+impl FromStr for Targets {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        choose(Self::ALL, "choice of targets", text)
     }
 }
 
@@ -198,6 +208,12 @@ impl fmt::Display for Order {
     }
 }
 
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name(Self::ALL, *self))
+    }
+}
+
 impl fmt::Display for Fingers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(name(Self::ALL, *self))
@@ -259,6 +275,16 @@ impl Pairs {
     /// Each choice with its word.
     const ALL: &'static [(Self, &'static str)] =
         &[(Self::Uniform, "uniform"), (Self::Local, "local")];
+}
+
+impl Targets {
+    /// Each choice with its word.
+    const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Peers, "peers"),
+        (Self::Keys, "keys"),
+        (Self::Predecessors, "predecessors"),
+        (Self::Closest, "closest"),
+    ];
 }
 
 impl Fingers {
@@ -352,6 +378,7 @@ mod tests {
         Pairs::ALL.iter().for_each(|(value, _)| survives(value));
         Order::ALL.iter().for_each(|(value, _)| survives(value));
         Fingers::ALL.iter().for_each(|(value, _)| survives(value));
+        Targets::ALL.iter().for_each(|(value, _)| survives(value));
         Policy::ALL.iter().for_each(|(value, _)| survives(value));
         Canary::ALL.iter().for_each(|(value, _)| survives(value));
     }

@@ -2,18 +2,16 @@
 //! over everybody's tables at once.
 
 use ringweave_ids::{Key, Peer, Random};
-use ringweave_node::{Node, at_hop};
+use ringweave_node::Node;
 use ringweave_overlay::{Hop, Neighbour, Reach, Target, View};
 
-use super::{Common, actor::Actor, lab::Lab};
+use super::{Common, actor::Actor, lab::Lab, path::follow};
 use crate::Canary;
 
 /// Violations told in words; more are only counted.
 const TOLD: usize = 100;
 /// Routes walked in one check, where there are more pairs than this.
 const ROUTES: u32 = 10_000;
-/// Hops after which a route is given up as a loop, as the router does.
-const LOOP: usize = 64;
 
 /// What checks came to.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +81,7 @@ impl<'a, O: Lab> Crowd<'a, O> {
             findings.check(actor.address().is_some(), name);
             tables.extend(actor.node().map(|node| (*handle, node.overlay())));
         }
-        O::inspect(&tables, &mut findings);
+        O::inspect(&self.common.config, &tables, &mut findings);
         drop(tables);
         self.check_links(&mut findings);
         // Where nothing leads to an address, there are no routes to follow.
@@ -157,16 +155,13 @@ impl<'a, O: Lab> Crowd<'a, O> {
             return Err("one of them has no place".into());
         };
         let id = self.common.keys.id(to);
-        let mut target = Target::Peer {
+        let target = Target::Peer {
             id,
             address: end.clone(),
         };
         let flow = Key(*id.as_bytes()).head();
-        let (mut at, mut hops) = (from, 0);
-        while at != to {
-            let Some(node) = self.node(at) else {
-                return Err(format!("peer {at} is down"));
-            };
+        let (end, hops) = follow(from, target, flow, |at, target, flow| {
+            let node = self.node(at)?;
             let desk = self.common.desk(at);
             let view = View {
                 config: &*self.common.config,
@@ -174,22 +169,15 @@ impl<'a, O: Lab> Crowd<'a, O> {
                 profile: &node.settings().profile,
                 host: &desk,
             };
-            let next = match node
-                .overlay()
-                .next_hop(&view, &target, at_hop(flow, hops as u8))
-            {
-                Hop::To(peer) => peer.0,
-                Hop::Corrected(peer, address) => {
-                    target = Target::Peer { id, address };
-                    peer.0
-                }
-                other => return Err(format!("{other:?} at peer {at}")),
-            };
-            at = self.misled(at, next);
-            hops += 1;
-            if hops > LOOP {
-                return Err("it never ends".into());
-            }
+            let lead = |next: Peer| Peer(self.misled(at, next.0));
+            Some(match node.overlay().next_hop(&view, target, flow) {
+                Hop::To(next) => Hop::To(lead(next)),
+                Hop::Corrected(next, address) => Hop::Corrected(lead(next), address),
+                other => other,
+            })
+        })?;
+        if end != to {
+            return Err(format!("it arrives at peer {end}"));
         }
         Ok(hops)
     }

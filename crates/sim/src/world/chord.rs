@@ -36,7 +36,7 @@ impl Lab for Chord {
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {
-        let circle = Circle::of(keys, peers);
+        let circle = Circle::of(keys, 0..peers);
         let profile = Profile::default();
         let mut random = Random::new(u64::from(peers));
         let mut places = vec![0; peers as usize];
@@ -66,7 +66,7 @@ impl Lab for Chord {
         Point::BITS as usize
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(_: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let placed = peers.iter().filter_map(|(handle, peer)| {
             Some(Contact {
                 point: peer.address()?.point()?,

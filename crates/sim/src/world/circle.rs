@@ -9,13 +9,13 @@ use super::keys::Keys;
 pub(crate) struct Circle(Vec<Contact>);
 
 impl Circle {
-    /// The first `peers` identities.
-    pub(crate) fn of(keys: &Keys, peers: u32) -> Self {
+    /// These peers.
+    pub(crate) fn of(keys: &Keys, peers: impl Iterator<Item = u32>) -> Self {
         let contact = |peer| Contact {
             point: Point::of_peer(&keys.id(peer)),
             peer: Peer(peer),
         };
-        Self::from_iter((0..peers).map(contact))
+        Self::from_iter(peers.map(contact))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,6 +44,25 @@ impl Circle {
     /// The `n` peers after a place, nearest first, without those at the place itself.
     pub(crate) fn after(&self, place: usize, n: usize) -> impl Iterator<Item = Contact> {
         (1..self.len().min(n + 1)).map(move |step| self.at(place + step))
+    }
+
+    /// The `n` peers closest to a point by the exclusive or, closest first.
+    pub(crate) fn closest(&self, point: Point, n: usize) -> Vec<Contact> {
+        // Who shares more bits is closer, so all of them are in the smallest subtree with so many.
+        let (mut near, mut bits) = (&self.0[..], 0);
+        while near.len() > n && bits < Point::BITS {
+            let digit = |it: &Contact| it.point.digit(bits, 1);
+            let (zeros, ones) = near.split_at(near.partition_point(|it| digit(it) == 0));
+            let half = [zeros, ones][usize::from(point.digit(bits, 1))];
+            if half.len() < n {
+                break;
+            }
+            (near, bits) = (half, bits + 1);
+        }
+        let mut near = near.to_vec();
+        near.sort_unstable_by_key(|it| it.point.xor(point));
+        near.truncate(n);
+        near
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ringweave_ids::{Guid, Peer, Point, Random};
+use ringweave_ids::{Guid, Key, Peer, Point, Random};
 use ringweave_overlay::{
     Contact, Neighbour, Overlay as _, Profile, View,
     kademlia::{Config, Kademlia, Message},
@@ -25,15 +25,15 @@ impl Lab for Kademlia {
 
     fn config(scenario: &Scenario) -> Config {
         let config = Config::default();
-        let bucket = scenario.bucket;
         Config {
-            bucket: bucket.map_or(config.bucket, |count| count as u8),
+            bucket: scenario.bucket.map_or(config.bucket, |size| size as u8),
+            links: scenario.links.map_or(config.links, |count| count as u8),
             ..config
         }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {
-        let circle = Circle::of(keys, peers);
+        let circle = Circle::of(keys, 0..peers);
         let sorted: Vec<_> = circle.iter().collect();
         let profile = Profile::default();
         let mut built: Vec<_> = (0..peers).map(|_| None).collect();
@@ -64,7 +64,7 @@ impl Lab for Kademlia {
         (Point::BITS - shared) as usize
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(config: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let placed = peers.iter().filter_map(|(handle, peer)| {
             Some(Contact {
                 point: peer.address()?.point()?,
@@ -73,6 +73,7 @@ impl Lab for Kademlia {
         });
         let circle = Circle::from_iter(placed);
         let sorted: Vec<_> = circle.iter().collect();
+        let size = usize::from(config.bucket);
         let living: BTreeSet<_> = sorted.iter().map(|it| it.peer.0).collect();
         let mut neighbours = Vec::new();
         for (handle, peer) in peers {
@@ -85,8 +86,23 @@ impl Lab for Kademlia {
             };
             neighbours.clear();
             peer.neighbours(&mut neighbours);
-            inspect(&sorted, &living, me, peer, &neighbours, findings);
+            inspect(size, &sorted, &living, me, peer, &neighbours, findings);
         }
+    }
+
+    fn look_up<'a>(
+        &'a self,
+        view: &View<'_, Self>,
+        circle: &Circle,
+        key: &Key,
+        table: &dyn Fn(Peer) -> Option<&'a Self>,
+    ) -> Option<usize> {
+        let target = Point::of_key(key);
+        let (found, asked) = Self::look_up(self, view, target, table);
+        let size = usize::from(view.config.bucket);
+        let closest = circle.closest(target, size + 1);
+        let others = closest.into_iter().filter(|it| it.peer != view.me);
+        others.take(size).eq(found).then_some(asked)
     }
 
     type Shared = ();
@@ -136,6 +152,7 @@ fn fill(sorted: &[Contact], me: Contact, config: &Config, table: &mut Vec<Contac
 }
 
 fn inspect(
+    size: usize,
     sorted: &[Contact],
     living: &BTreeSet<u32>,
     me: Contact,
@@ -144,7 +161,6 @@ fn inspect(
     findings: &mut Findings,
 ) {
     let handle = me.peer.0;
-    let size = usize::from(Config::default().bucket);
     let table: Vec<_> = peer.table().collect();
     let shared = |it: &Neighbour<Guid>| it.address.point().map(|it| me.point.shared_bits(it));
     let mut near: Vec<Contact> = Vec::new();

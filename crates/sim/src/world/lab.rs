@@ -1,9 +1,10 @@
 //! What the laboratory asks of a topology beside its protocol: how to make one at once, what must
 //! hold at rest, and which of its messages a canary may swallow.
 
-use ringweave_ids::Guid;
+use ringweave_ids::{Guid, Key, Peer};
+use ringweave_overlay::View;
 
-use super::{check::Findings, keys::Keys, standing::Standing};
+use super::{check::Findings, circle::Circle, keys::Keys, standing::Standing};
 use crate::Scenario;
 
 /// A topology in the laboratory.
@@ -34,7 +35,19 @@ pub(crate) trait Lab: Standing {
     }
 
     /// Looks at all tables at once, and notes what does not hold; `peers` are in order of handle.
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings);
+    fn inspect(config: &Self::Config, peers: &[(u32, &Self)], findings: &mut Findings);
+
+    /// Looks the peers closest to a key up by asking one table after the other: how many were asked, if
+    /// it finds exactly those of `circle` that are closest. Nothing where peers do not look up so.
+    fn look_up<'a>(
+        &'a self,
+        _: &View<'_, Self>,
+        _: &Circle,
+        _: &Key,
+        _table: &dyn Fn(Peer) -> Option<&'a Self>,
+    ) -> Option<usize> {
+        None
+    }
 
     /// What peers hold alike, to be held once.
     type Shared: Default + Send;

@@ -26,6 +26,7 @@ mod links;
 mod load;
 mod mishap;
 mod pastry;
+mod path;
 mod play;
 mod polyring;
 mod prefixes;
@@ -40,6 +41,7 @@ mod tally;
 mod tapestry;
 mod twin;
 mod unstructured;
+mod walk;
 mod weather;
 
 use std::{ops::Range, sync::Arc, thread};
@@ -54,6 +56,7 @@ use ringweave_node::{
 pub use self::search::{Graph, SearchCost};
 pub(crate) use self::story::run;
 pub use self::twin::{Twin, TwinPeer};
+pub(crate) use self::walk::run as walk;
 use self::{
     actor::Actor,
     check::Crowd,
@@ -298,11 +301,11 @@ impl<O: Lab> World<O> {
         let (now, end) = (self.now, self.now);
         let shards = self.shards.len();
         let mut table = Vec::new();
-        let mut links = Vec::new();
-        for (peer, overlay) in overlays.iter().enumerate() {
+        let mut named = |overlay: &O| -> Box<[u32]> {
             overlay.neighbours(&mut table);
-            links.extend(table.drain(..).map(|it| (peer as u32, it.peer.0)));
-        }
+            table.drain(..).map(|it| it.peer.0).collect()
+        };
+        let links: Vec<_> = overlays.iter().map(&mut named).collect();
         for (peer, overlay) in overlays.into_iter().enumerate() {
             let shard = &mut self.shards[peer % shards];
             let common = &self.common;
@@ -311,9 +314,11 @@ impl<O: Lab> World<O> {
             });
         }
         // Who is named need not name who names it.
-        for (from, to) in links {
-            let shard = &mut self.shards[to as usize % shards];
-            shard.actors[to as usize / shards].meet_first(from, now);
+        for (from, links) in (0..).zip(links) {
+            for to in links {
+                let shard = &mut self.shards[to as usize % shards];
+                shard.actors[to as usize / shards].meet_first(from, now);
+            }
         }
         let posted: Vec<_> = self.shards.iter_mut().flat_map(Shard::unpost).collect();
         for event in posted {

@@ -26,18 +26,19 @@ impl Lab for Pastry {
 
     fn config(scenario: &Scenario) -> Config {
         let config = Config::default();
-        let side = scenario.successors;
+        let (bits, leaves) = (scenario.digit_bits, scenario.leaves);
         Config {
-            leaves: side.map_or(config.leaves, |count| 2 * count.clamp(2, 32) as u8),
+            digit_bits: bits.map_or(config.digit_bits, |bits| bits as u8),
+            leaves: leaves.map_or(config.leaves, |count| count as u8),
             ..config
         }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {
-        let circle = Circle::of(keys, peers);
+        let circle = Circle::of(keys, 0..peers);
         let mut random = Random::new(u64::from(peers));
         let mut entries = vec![Vec::new(); peers as usize];
-        Prefixes::of(circle.iter()).each_group(&mut |group| {
+        Prefixes::of(circle.iter(), config.digit_bits).each_group(&mut |group| {
             group.each_slot(|peer, _, others| {
                 entries[peer.0 as usize].extend(random.pick(others));
             });
@@ -62,12 +63,12 @@ impl Lab for Pastry {
         (0..peers).zip(entries).map(built).collect()
     }
 
-    fn bound(_: &Config, _: &Guid, _: &Guid) -> usize {
+    fn bound(config: &Config, _: &Guid, _: &Guid) -> usize {
         // A digit a hop, and one hop between leaves.
-        (Point::BITS / 4 + 1) as usize
+        (Point::BITS / u32::from(config.digit_bits) + 1) as usize
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(config: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let placed = peers.iter().filter_map(|(handle, peer)| {
             Some(Contact {
                 point: peer.address()?.point()?,
@@ -79,13 +80,13 @@ impl Lab for Pastry {
             let Some(point) = peer.address().and_then(Guid::point) else {
                 continue;
             };
-            let halves = halves(&circle, circle.place_of(point), side(&Config::default()));
+            let halves = halves(&circle, circle.place_of(point), side(config));
             for (mine, theirs) in peer.halves().into_iter().zip(halves) {
                 let is_true = mine.eq(theirs);
                 findings.check(is_true, || format!("peer {handle} has a wrong leaf set"));
             }
         }
-        let prefixes = Prefixes::of(circle.iter());
+        let prefixes = Prefixes::of(circle.iter(), config.digit_bits);
         let wanted = prefixes.slots();
         for (handle, peer) in peers.iter().filter(|(_, peer)| peer.address().is_some()) {
             let stranger = peer.slots().find(|(_, contact)| !prefixes.has(*contact));

@@ -66,7 +66,7 @@ impl Lab for Polyring {
         }
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(_: &polyring::Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         // Ring, its members' digest, and how many they are.
         let mut rings: Vec<(PositionId, u64, u32, u32)> = peers
             .iter()

@@ -3,14 +3,15 @@
 use ringweave_ids::{Peer, Point};
 use ringweave_overlay::{Contact, Slot};
 
-/// Bits of a digit.
-const BITS: u32 = 4;
-
-/// Values of a digit.
-const BASE: usize = 1 << BITS;
+/// Most values of a digit.
+const BASE: usize = 16;
 
 /// Peers in the order of their points.
-pub(crate) struct Prefixes(Vec<Contact>);
+pub(crate) struct Prefixes {
+    sorted: Vec<Contact>,
+    /// Bits of a digit, 1, 2 or 4.
+    bits: u32,
+}
 
 /// All peers that share a prefix, and how they go on.
 pub(crate) struct Group<'a> {
@@ -21,21 +22,24 @@ pub(crate) struct Group<'a> {
 }
 
 impl Prefixes {
-    /// These peers.
-    pub(crate) fn of(peers: impl IntoIterator<Item = Contact>) -> Self {
-        let mut peers: Vec<_> = peers.into_iter().collect();
-        peers.sort_unstable_by_key(|it| it.point);
-        Self(peers)
+    /// These peers, by digits of so many bits.
+    pub(crate) fn of(peers: impl IntoIterator<Item = Contact>, bits: u8) -> Self {
+        let mut sorted: Vec<_> = peers.into_iter().collect();
+        sorted.sort_unstable_by_key(|it| it.point);
+        let bits = u32::from(bits);
+        Self { sorted, bits }
     }
 
     pub(crate) fn has(&self, contact: Contact) -> bool {
-        let at = self.0.binary_search_by_key(&contact.point, |it| it.point);
-        at.is_ok_and(|at| self.0[at].peer == contact.peer)
+        let at = self
+            .sorted
+            .binary_search_by_key(&contact.point, |it| it.point);
+        at.is_ok_and(|at| self.sorted[at].peer == contact.peer)
     }
 
     /// How many slots somebody belongs into, by the handle of whose table it is.
     pub(crate) fn slots(&self) -> Vec<u32> {
-        let handles = self.0.iter().map(|it| it.peer.0 as usize + 1);
+        let handles = self.sorted.iter().map(|it| it.peer.0 as usize + 1);
         let mut slots = vec![0; handles.max().unwrap_or(0)];
         self.each_group(&mut |group| {
             group.each_slot(|peer, _, _| slots[peer.0 as usize] += 1);
@@ -45,7 +49,7 @@ impl Prefixes {
 
     /// Shows every group of two peers and more, those that share less first.
     pub(crate) fn each_group<'a>(&'a self, see: &mut dyn FnMut(&Group<'a>)) {
-        visit(&self.0, 0, see);
+        visit(&self.sorted, self.bits, 0, see);
     }
 }
 
@@ -65,22 +69,19 @@ impl<'a> Group<'a> {
     }
 }
 
-fn visit<'a>(peers: &'a [Contact], row: u8, see: &mut dyn FnMut(&Group<'a>)) {
-    if peers.len() < 2 || u32::from(row) >= Point::BITS / BITS {
+fn visit<'a>(peers: &'a [Contact], bits: u32, row: u8, see: &mut dyn FnMut(&Group<'a>)) {
+    let digit = |contact: &Contact| contact.point.digit(u32::from(row), bits);
+    if peers.len() < 2 || u32::from(row) >= Point::BITS / bits {
         return;
     }
     let mut columns: [&[Contact]; BASE] = [&[]; BASE];
-    for members in peers.chunk_by(|one, other| digit(one, row) == digit(other, row)) {
-        columns[usize::from(digit(&members[0], row))] = members;
+    for members in peers.chunk_by(|one, other| digit(one) == digit(other)) {
+        columns[usize::from(digit(&members[0]))] = members;
     }
     see(&Group { row, columns });
     for members in columns {
-        visit(members, row + 1, see);
+        visit(members, bits, row + 1, see);
     }
-}
-
-fn digit(contact: &Contact, row: u8) -> u8 {
-    contact.point.digit(u32::from(row), BITS)
 }
 
 #[cfg(test)]
@@ -95,13 +96,13 @@ mod tests {
         };
         let peers = [0x3a70, 0x3a7f, 0x3b00, 0x4000].map(contact);
         let (mut groups, mut slots) = (0, Vec::new());
-        Prefixes::of(peers).each_group(&mut |group| {
+        Prefixes::of(peers, 4).each_group(&mut |group| {
             groups += 1;
             group.each_slot(|peer, slot, _| slots.push((peer.0, slot.row, slot.column)));
         });
         let mine: Vec<_> = slots.iter().filter(|it| it.0 == 0x3a70).collect();
         assert_eq!(mine, [&(0x3a70, 0, 4), &(0x3a70, 1, 11), &(0x3a70, 3, 15)]);
         assert_eq!(groups, 4);
-        assert_eq!(Prefixes::of(peers).slots()[0x3a70], 3);
+        assert_eq!(Prefixes::of(peers, 4).slots()[0x3a70], 3);
     }
 }

@@ -56,7 +56,7 @@ impl Lab for Star {
         2
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(_: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let is_hub = |handle: u32, peer: &Self| peer.hub().is_some_and(|it| it.0.peer.0 == handle);
         let placed = peers.iter().filter(|(_, peer)| peer.address().is_some());
         let placed: Vec<_> = placed.copied().collect();

@@ -150,8 +150,7 @@ impl<'a, O: Lab> Story<'a, O> {
             canary: scenario.canary,
             ..Common::quiet(keys, weather, O::config(scenario))
         };
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u16);
-        let threads = scenario.threads.unwrap_or(cores).max(1);
+        let threads = scenario.crew();
         let mut world = World::new(common, threads);
         world.now = START;
         Ok(Self {

@@ -35,7 +35,7 @@ impl Lab for Superpeer {
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {
-        let everyone = Circle::of(keys, peers);
+        let everyone = Circle::of(keys, 0..peers);
         let redundancy = usize::from(config.redundancy);
         let count = everyone.len().div_ceil(usize::from(config.leaves) + 1);
         let count = count.max(redundancy.min(everyone.len()));
@@ -90,11 +90,11 @@ impl Lab for Superpeer {
         Chord::bound(&config.inner, from, to) + 2
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(config: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let inside = peers.iter();
         let inside = inside.filter_map(|(handle, peer)| Some((*handle, peer.circle()?)));
         let inside: Vec<_> = inside.collect();
-        Chord::inspect(&inside, findings);
+        Chord::inspect(&config.inner, &inside, findings);
         let superpeers = inside.iter().filter_map(|(handle, circle)| {
             Some(Contact {
                 point: circle.address()?.point()?,
@@ -105,7 +105,6 @@ impl Lab for Superpeer {
         if superpeers.len() == 0 {
             return findings.check(peers.is_empty(), || "there is no superpeer".into());
         }
-        let config = Config::default();
         let redundancy = usize::from(config.redundancy);
         let mut expected = vec![Vec::new(); superpeers.len()];
         for (handle, peer) in peers {

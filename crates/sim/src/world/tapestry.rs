@@ -33,8 +33,15 @@ impl Standing for Tapestry {}
 impl Lab for Tapestry {
     const NAME: &'static str = "tapestry";
 
-    fn config(_: &Scenario) -> Config {
-        Config::default()
+    fn config(scenario: &Scenario) -> Config {
+        let config = Config::default();
+        let (bits, slot) = (scenario.digit_bits, scenario.slot);
+        Config {
+            digit_bits: bits.map_or(config.digit_bits, |bits| bits as u8),
+            has_surrogates: !scenario.no_surrogates,
+            slot: slot.map_or(config.slot, |count| count as u8),
+            ..config
+        }
     }
 
     fn build(keys: &Keys, config: &Config, peers: u32) -> Vec<Self> {
@@ -44,7 +51,7 @@ impl Lab for Tapestry {
         };
         let mut random = Random::new(u64::from(peers));
         let mut entries = vec![Vec::new(); peers as usize];
-        Prefixes::of((0..peers).map(contact)).each_group(&mut |group| {
+        Prefixes::of((0..peers).map(contact), config.digit_bits).each_group(&mut |group| {
             group.each_slot(|peer, _, others| {
                 let first = random.below(others.len());
                 let others = others.iter().cycle().skip(first).take(others.len());
@@ -69,19 +76,19 @@ impl Lab for Tapestry {
         (0..peers).zip(entries).map(built).collect()
     }
 
-    fn bound(_: &Config, _: &Guid, _: &Guid) -> usize {
+    fn bound(config: &Config, _: &Guid, _: &Guid) -> usize {
         // A digit a hop.
-        (Point::BITS / 4) as usize
+        (Point::BITS / u32::from(config.digit_bits)) as usize
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(config: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let placed = peers.iter().filter_map(|(handle, peer)| {
             Some(Contact {
                 point: peer.address()?.point()?,
                 peer: Peer(*handle),
             })
         });
-        let prefixes = Prefixes::of(placed);
+        let prefixes = Prefixes::of(placed, config.digit_bits);
         let wanted = prefixes.slots();
         for (handle, peer) in peers.iter().filter(|(_, peer)| peer.address().is_some()) {
             let stranger = peer.slots().find(|(_, contact)| !prefixes.has(*contact));

@@ -63,7 +63,7 @@ impl Lab for Unstructured {
         1
     }
 
-    fn inspect(peers: &[(u32, &Self)], findings: &mut Findings) {
+    fn inspect(_: &Config, peers: &[(u32, &Self)], findings: &mut Findings) {
         let place = |peer: Peer| peers.binary_search_by_key(&peer.0, |(handle, _)| *handle);
         for (handle, peer) in peers {
             let me = Peer(*handle);
