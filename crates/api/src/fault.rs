@@ -120,6 +120,7 @@ impl From<CallError> for Fault {
             CallError::Ambiguous { .. } => Self::new(Word::Ambiguous, message),
             CallError::Malformed(_) => Self::new(Word::Malformed, message),
             CallError::Stopped => Self::new(Word::Stopped, message),
+            CallError::NoNames { .. } => Self::new(Word::NotFound, message),
             CallError::Denied(_) => Self::new(Word::Denied, message),
             CallError::Busy(_) => Self::new(Word::Busy, message),
             _ => Self::new(Word::Failed, message),

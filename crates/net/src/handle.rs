@@ -66,6 +66,17 @@ pub enum CallError {
     /// The text names no peer in any form.
     #[error("{0}")]
     Malformed(String),
+    /// The network's topology cannot do that.
+    #[error("{0}")]
+    Unable(String),
+    /// Nobody is found by that word, where nobody keeps names.
+    #[error(
+        "no neighbour is called {word}, and an unstructured network keeps no names: use a whole PeerId"
+    )]
+    NoNames {
+        /// What was given.
+        word: String,
+    },
     /// This peer may not do that.
     #[error("{0}")]
     Denied(String),

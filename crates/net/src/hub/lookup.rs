@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use ringweave_ids::Guid;
 use ringweave_node::{Command, Destination, Effort, Failure, Placed, Query};
+use ringweave_overlay::Overlay as _;
 use tokio::sync::oneshot;
 
 use super::{
@@ -127,13 +128,28 @@ impl Hub {
             }
             let Lookup {
                 name,
+                queries,
                 named,
                 exact,
                 failure,
                 then,
                 ..
             } = lookup;
-            then(self, verdict(name, named, exact, failure));
+            let word = name.clone();
+            let found = verdict(name, named, exact, failure);
+            let is_word = queries.iter().any(|(part, _)| *part == Part::Name);
+            then(
+                self,
+                match found {
+                    Err(CallError::Failed {
+                        failure: Failure::NotFound,
+                        ..
+                    }) if is_word && !self.node().overlay().is_structured() => {
+                        Err(CallError::NoNames { word })
+                    }
+                    found => found,
+                },
+            );
         }
     }
 

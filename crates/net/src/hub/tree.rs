@@ -7,12 +7,13 @@ use std::{
 
 use ringweave_ids::{Guid, PeerId, Time};
 use ringweave_node::{Command, Destination, Failure, Listing};
+use ringweave_overlay::Topology;
 
 use super::{
     Hub,
     calls::{Pending, failed, reply},
 };
-use crate::handle::{Answer, Tree, TreePeer};
+use crate::handle::{Answer, CallError, Tree, TreePeer};
 
 /// How long a tree may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,6 +37,12 @@ pub(super) struct Walk {
 
 impl Hub {
     pub(super) fn tree(&mut self, limit: usize, answer: Answer<Tree>) {
+        let topology = self.book.about().settled.topology;
+        if topology != Topology::Polyring {
+            let why =
+                format!("a {topology} network has no rings; its neighbours are told by peers");
+            return reply(answer, Err(CallError::Unable(why)));
+        }
         let Some(center) = self
             .node()
             .address()

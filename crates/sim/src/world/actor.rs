@@ -1,6 +1,6 @@
 //! One simulated peer: the real node, its connections, and what carries its outputs out.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use ringweave_ids::{Peer, Random, Time};
 use ringweave_node::{
@@ -13,7 +13,7 @@ use super::{
     Common,
     event::{ANY, Deed, Event, Parcel, What},
     lab::Lab,
-    links::{DIAL, IDLE, Links, NOT_NOW, SILENCE, State, micros},
+    links::{DIAL, Hold, IDLE, Links, NOT_NOW, SILENCE, State, micros},
     load::{self, Heard, Kind},
     mix,
     shard::Sink,
@@ -97,7 +97,7 @@ impl<O: Lab> Actor<O> {
         for neighbour in table {
             self.links.establish(neighbour.peer.0, 1, sink.now);
             if let Some(link) = self.links.get(neighbour.peer.0) {
-                link.is_held = true;
+                link.hold = Hold::Held;
             }
         }
         self.input(common, sink, Input::Join(Vec::new()));
@@ -105,7 +105,11 @@ impl<O: Lab> Actor<O> {
 
     /// A connection from a peer stands from the start.
     pub(crate) fn meet_first(&mut self, peer: u32, now: u64) {
-        self.links.establish(peer, 1, now);
+        if self.links.establish(peer, 1, now)
+            && let Some(link) = self.links.get(peer)
+        {
+            link.hold = Hold::Unheard;
+        }
     }
 
     /// Meets one event.
@@ -384,13 +388,18 @@ impl<O: Lab> Actor<O> {
         node.handle(now, &mut self.random, &desk, input, &mut outputs);
         let (mut messages, mut bytes) = (0, 0);
         let mut is_reshaped = false;
+        let mut stood = Vec::new();
         for output in outputs.drain(..) {
             match output {
                 Output::Send(peer, lane, frame) => self.send(common, sink, peer.0, lane, frame),
-                Output::Open(peer) => self.open(common, sink, peer.0),
+                Output::Open(peer) => {
+                    if self.open(common, sink, peer.0) {
+                        stood.push(peer);
+                    }
+                }
                 Output::Close(peer) => {
                     if let Some(link) = self.links.get(peer.0) {
-                        link.is_held = false;
+                        link.hold = Hold::Free;
                         link.at = link.at.max(sink.now);
                         self.arm(sink, sink.now + IDLE);
                     }
@@ -410,6 +419,9 @@ impl<O: Lab> Actor<O> {
             }
         }
         sink.outputs = outputs;
+        for peer in stood {
+            self.input(common, sink, Input::Up(peer));
+        }
         if is_reshaped && let Some(node) = self.node.as_deref_mut() {
             node.overlay_mut().share(sink.shared);
         }
@@ -493,11 +505,11 @@ impl<O: Lab> Actor<O> {
         }
     }
 
-    fn open(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, to: u32) {
+    /// Holds a connection; whether it stood, and the node never heard of it.
+    fn open(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, to: u32) -> bool {
         self.dial(common, sink, to);
-        if let Some(link) = self.links.get(to) {
-            link.is_held = true;
-        }
+        let link = self.links.get(to);
+        link.is_some_and(|link| mem::replace(&mut link.hold, Hold::Held) == Hold::Unheard)
     }
 
     fn dial(&mut self, common: &Common<O>, sink: &mut Sink<'_, O>, to: u32) {
@@ -646,7 +658,11 @@ impl<O: Lab> Actor<O> {
             self.transmit(common, sink, peer, parcel);
         }
         self.input(common, sink, Input::Up(Peer(peer)));
-        if self.links.get(peer).is_some_and(|link| !link.is_held) {
+        if self
+            .links
+            .get(peer)
+            .is_some_and(|link| link.hold != Hold::Held)
+        {
             self.arm(sink, sink.now + IDLE);
         }
     }

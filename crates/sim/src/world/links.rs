@@ -28,10 +28,20 @@ pub(crate) struct Link {
     /// The other side's life that the connection stands with.
     pub(crate) life: u16,
     pub(crate) state: State,
-    /// Whether the node holds it.
-    pub(crate) is_held: bool,
+    pub(crate) hold: Hold,
     /// While dialled, when that began; later when the last frame sent arrives there.
     pub(crate) at: u64,
+}
+
+/// What a connection is to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// The node holds it.
+    Held,
+    /// It does not.
+    Free,
+    /// It does not, and was never told that it stands, as it has stood since before there was time.
+    Unheard,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +97,7 @@ impl<O: Overlay> Links<O> {
                 peer,
                 life: 0,
                 state,
-                is_held: false,
+                hold: Hold::Free,
                 at: now,
             },
         );
@@ -114,7 +124,7 @@ impl<O: Overlay> Links<O> {
                         peer,
                         life,
                         state: State::Up,
-                        is_held: false,
+                        hold: Hold::Free,
                         at: now,
                     },
                 );
@@ -192,7 +202,7 @@ impl<O: Overlay> Links<O> {
 impl Link {
     /// Whether it stands, is not held here, and was hardly used of late.
     pub(crate) fn is_idle(&self, now: u64) -> bool {
-        self.state == State::Up && !self.is_held && self.at + IDLE / 2 <= now
+        self.state == State::Up && self.hold != Hold::Held && self.at + IDLE / 2 <= now
     }
 
     /// When the dial has failed, or the connection, if still unused, is closed.
@@ -200,7 +210,7 @@ impl Link {
         match self.state {
             State::Dialled => Some(self.at + DIAL),
             State::Resting => Some(self.at + NOT_NOW),
-            State::Up if !self.is_held => Some(self.at + IDLE),
+            State::Up if self.hold != Hold::Held => Some(self.at + IDLE),
             State::Up => None,
         }
     }
