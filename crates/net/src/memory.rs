@@ -257,7 +257,7 @@ mod tests {
         let path = place.path().join("state.redb");
         let network = Network::found(&SecretKey::generate(), &Shape::default(), None).unwrap();
         let old = Memory2 {
-            network: network.clone().into(),
+            network: network.into(),
             secret: None,
             incarnation: 7,
             met: Vec::new(),

@@ -503,12 +503,9 @@ mod tests {
         for (later, earlier) in [(&second, &first), (&third, &second), (&last, &third)] {
             assert!(later.is_genuine() && later.succeeds(earlier) && !earlier.succeeds(later));
         }
-        let stage = Stage::Finishing(Topology::Chord);
-        let settled = Settled {
-            stage,
-            ..third.settled.clone()
-        };
-        assert!(!Network { settled, ..third }.is_genuine());
+        let mut forged = third;
+        forged.settled.stage = Stage::Finishing(Topology::Chord);
+        assert!(!forged.is_genuine());
     }
 
     #[test]

@@ -47,22 +47,12 @@ pub(super) enum Part {
 }
 
 /// All that is under way for handles.
+#[derive(Default)]
 pub(super) struct Calls {
     count: u64,
     pending: Numbered<(Time, Pending)>,
     pub(super) lookups: Numbered<Lookup>,
     pub(super) trees: Numbered<Walk>,
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        Self {
-            count: 0,
-            pending: Numbered::new(),
-            lookups: Numbered::new(),
-            trees: Numbered::new(),
-        }
-    }
 }
 
 impl Calls {
