@@ -165,8 +165,9 @@ async fn an_edition_that_the_network_did_not_sign_is_refused_in_greetings_and_in
     forged.settled.topology = Topology::Star;
     let gate = intruder.gate(&forged, None);
     assert_eq!(refused(&intruder, &invite, &gate).await, Parting::Nonsense);
-    let (connection, _, _) = intruder.enter(&invite).await;
-    note::send(connection, Note::Network(Box::new(forged))).await;
+    let (connection, _control, _messages) = intruder.enter(&invite).await;
+    let forged = Note::Network(Box::new(forged));
+    note::send(connection.clone(), forged).await;
     let mut status = founder.status().await.unwrap();
     for _ in 0..200 {
         if status.counters.faults > 0 {
