@@ -56,6 +56,7 @@ topologies *ARGS:
     ln -sf {{env("RINGWEAVE_TEST_DATA")}}/rtt-planetlab-490.gz docs/studies/topologies/
     for study in docs/studies/topologies/*.toml; do cargo run --release -- sim sweep $study --out ${study%.toml}.jsonl {{ARGS}} || true; done
     cargo run --release -- sim compare --page docs/topologies.md
+
 # What docs/benchmarks.md has beside published figures, a JSON object a line: `just published walks`, `runs` or `millions` (16 GiB).
 published *PARTS="walks runs millions":
     #!/usr/bin/env bash
