@@ -182,6 +182,19 @@ impl From<Settled1> for Settled {
     }
 }
 
+impl From<&Settled> for Settled1 {
+    fn from(new: &Settled) -> Self {
+        Self {
+            version: new.version,
+            topology: new.topology,
+            ring_size: new.ring_size,
+            cluster: new.cluster,
+            policy: new.policy,
+            admission: new.admission,
+        }
+    }
+}
+
 impl Settled {
     /// The overlays that a peer takes part in, by number; the one that carries messages first.
     pub(crate) fn overlays(&self) -> impl Iterator<Item = (u32, Topology)> {
@@ -391,15 +404,7 @@ fn differs<T: PartialEq + fmt::Display>(
 fn signed(id: &[u8; 32], settled: &Settled) -> Vec<u8> {
     let mut bytes = DOMAIN.to_vec();
     bytes.extend_from_slice(id);
-    let old = Settled1 {
-        version: settled.version,
-        topology: settled.topology,
-        ring_size: settled.ring_size,
-        cluster: settled.cluster,
-        policy: settled.policy,
-        admission: settled.admission,
-    };
-    bytes.extend_from_slice(&wire::to_vec(&old));
+    bytes.extend_from_slice(&wire::to_vec(&Settled1::from(settled)));
     if (settled.instance, settled.stage) != (0, Stage::Settled) {
         bytes.extend_from_slice(&wire::to_vec(&(settled.instance, settled.stage)));
     }
@@ -427,25 +432,8 @@ impl From<Network1> for Network {
 #[cfg(test)]
 impl From<Network> for Network1 {
     fn from(new: Network) -> Self {
-        let Settled {
-            version,
-            topology,
-            ring_size,
-            cluster,
-            policy,
-            admission,
-            ..
-        } = new.settled;
-        let settled = Settled1 {
-            version,
-            topology,
-            ring_size,
-            cluster,
-            policy,
-            admission,
-        };
         Self {
-            settled,
+            settled: Settled1::from(&new.settled),
             id: new.id,
             signature: new.signature,
         }

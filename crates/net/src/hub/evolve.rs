@@ -174,21 +174,20 @@ impl Hub {
             ..Evolution::default()
         };
         let wanted: Vec<_> = network.settled.overlays().collect();
-        for (number, topology) in &wanted {
-            if self.instance(*number).is_none() {
-                self.begin(*number, *topology);
-            }
+        // By topology too: who missed that a move was given up holds another one under the next's number.
+        let held = self.instances.iter().map(|it| (it.number, it.topology));
+        let (kept, ended): (Vec<_>, Vec<_>) = held.partition(|it| wanted.contains(it));
+        let voice = self.voice;
+        for (number, _) in ended.iter().filter(|(number, _)| *number != voice) {
+            self.end(*number);
         }
-        let ended = self.instances.iter().map(|it| it.number);
-        let ended: Vec<_> = ended
-            .filter(|number| wanted.iter().all(|(wanted, _)| wanted != number))
-            .collect();
-        if ended.contains(&self.voice) {
+        for (number, topology) in wanted.iter().filter(|it| !kept.contains(it)) {
+            self.begin(*number, *topology);
+        }
+        if ended.iter().any(|(number, _)| *number == voice) {
             // This peer missed a stage: there is nothing left to wait for.
+            self.end(voice);
             self.speak_over(wanted[0].0);
-        }
-        for number in ended {
-            self.end(number);
         }
         tracing::info!(?before, now = ?wanted, "the network has another edition");
         self.watch(PeerEvent::Evolving {

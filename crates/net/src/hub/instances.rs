@@ -20,6 +20,7 @@ use crate::{
 pub(crate) struct Instance {
     /// How often the network had moved when this one began.
     pub(crate) number: u32,
+    pub(super) topology: Topology,
     pub(crate) node: Node<Any>,
     /// Whether it has said goodbye.
     pub(super) has_left: bool,
@@ -43,6 +44,7 @@ impl Instance {
         };
         Self {
             number,
+            topology,
             node: Node::new(settings, book),
             has_left: false,
         }
