@@ -43,6 +43,8 @@ pub(super) const CANDIDATES: usize = 16;
 pub(super) struct Joining {
     pub(super) placed_at: Time,
     pub(super) contacts: Vec<Peer>,
+    /// The next of them to be tried, round and round.
+    turn: usize,
     /// Positions below which nobody could be reached, the last one last.
     shunned: Vec<PositionId>,
     search: Option<Box<Search>>,
@@ -54,6 +56,8 @@ struct Search {
     /// My own record: I have no place.
     member: Arc<Member>,
     attempt: u32,
+    /// Whom this attempt asked.
+    contact: Peer,
     level: u8,
     /// Candidates, when each was asked, and its round trip.
     measured: Vec<(Peer, Time, Option<Duration>)>,
@@ -76,9 +80,10 @@ impl Joining {
         self.shunned.push(position);
     }
 
-    /// Whom this attempt asks.
-    fn contact(&self, attempt: u32) -> Option<Peer> {
-        let at = (attempt as usize).checked_rem(self.contacts.len())?;
+    /// The next contact in turn.
+    fn next(&mut self) -> Option<Peer> {
+        let at = self.turn.checked_rem(self.contacts.len())?;
+        self.turn += 1;
         self.contacts.get(at).copied()
     }
 
@@ -121,7 +126,7 @@ impl Polyring {
             return;
         }
         self.phase = Phase::Joining;
-        self.join.contacts = contacts;
+        (self.join.contacts, self.join.turn) = (contacts, 0);
         let attempt = self
             .join
             .search
@@ -162,15 +167,22 @@ impl Polyring {
 
     /// Whom I ask for a place at this moment, if I do.
     pub(super) fn contact(&self) -> Option<Peer> {
-        let search = self.join.search.as_ref()?;
-        self.join.contact(search.attempt)
+        self.join.search.as_ref().map(|search| search.contact)
+    }
+
+    /// Every other attempt asks one whom a connection leads to already, as it may name others while
+    /// it lives; the rest try the contacts in turn, as who is connected may be of no help.
+    fn next_contact(&mut self, attempt: u32) -> Option<Peer> {
+        let up = |peer: &&Peer| attempt % 2 == 1 && self.links.is_up(**peer);
+        let connected = self.join.contacts.iter().find(up).copied();
+        connected.or_else(|| self.join.next())
     }
 
     fn seek(&mut self, cx: &mut Cx<'_>, attempt: u32) {
         // The same for all attempts.
         let known = self.join.search.as_ref().map(|search| search.nonce);
         let nonce = known.unwrap_or_else(|| cx.random.bits());
-        let Some(contact) = self.join.contact(attempt) else {
+        let Some(contact) = self.next_contact(attempt) else {
             return;
         };
         let member = self.placeless(cx);
@@ -178,6 +190,7 @@ impl Polyring {
             nonce,
             member,
             attempt,
+            contact,
             level: 0,
             measured: Vec::new(),
         }));
@@ -241,11 +254,9 @@ impl Polyring {
         let Some(search) = &self.join.search else {
             return;
         };
-        let attempt = search.attempt;
-        if self.phase == Phase::Joining
-            && self.join.contact(attempt) == Some(peer)
-            && (attempt as usize + 1) < self.join.contacts.len()
-        {
+        let (attempt, is_asked) = (search.attempt, search.contact == peer);
+        let is_another_left = self.join.turn < self.join.contacts.len();
+        if self.phase == Phase::Joining && is_asked && is_another_left {
             self.seek(cx, attempt + 1);
         }
     }
