@@ -167,6 +167,24 @@ fn a_holder_that_is_gone_is_not_found_at_the_hop_that_knows() {
 }
 
 #[test]
+fn a_peer_that_was_away_is_found_where_it_was_before() {
+    let mut swarm = Swarm::unjoined(&[None, Some(0), Some(1), Some(2)]);
+    // The directory never hears of the last one; its neighbour knows it all the same.
+    swarm.filter = Box::new(|from, _, frame| from != 3 || port(frame) != Some(Port::DIRECTORY));
+    (0..4).for_each(|index| swarm.join(index));
+    swarm.run(Duration::from_secs(1));
+    let ticket = swarm.send(2, 3, b"warm");
+    assert_eq!(swarm.result(ticket), Ok(1));
+    let there = vec![Some(0), Some(1), Some(2), Some(3)];
+    swarm.tell(2, Word::Holders(vec![Some(0), Some(1), Some(2), None]));
+    let ticket = swarm.send(2, 3, b"?");
+    assert_eq!(swarm.result(ticket), Err(Failure::NotFound));
+    swarm.tell(2, Word::Holders(there));
+    let ticket = swarm.send(2, 3, b"back");
+    assert_eq!(swarm.result(ticket), Ok(1));
+}
+
+#[test]
 fn a_cut_names_the_hop_before_it() {
     let mut swarm = Swarm::line(4);
     swarm.tell(2, Word::Cut(3));

@@ -461,13 +461,11 @@ impl<O: Overlay> Router<O> {
         let Some(slot) = self.outflows.flows.slot(id) else {
             return;
         };
-        let at = self
-            .outflows
-            .flow(slot)
-            .failure
-            .take()
-            .and_then(|(_, at)| at);
-        let count = self.outflows.flow(slot).queue.len();
+        let out = self.outflows.flow(slot);
+        let at = out.failure.take().and_then(|(_, at)| at);
+        // It may be there the next time, where it was sought before, too.
+        out.wrong = None;
+        let count = out.queue.len();
         self.settle_some(ground, *id, slot, count, Err(failure), &at);
         self.restart_numbers(slot);
     }

@@ -120,7 +120,9 @@ impl Star {
         if round != self.search.round || !is_seeking {
             return;
         }
-        if self.phase == Phase::Spoke && self.is_next() {
+        // Nobody is skipped who was not asked.
+        let was_asked = self.search.tries > 0;
+        if self.phase == Phase::Spoke && was_asked && self.is_next() {
             // Who sees nobody at all is rather cut off than the last that lives.
             let is_alone = self.links.is_cut_off();
             let term = self.term;
@@ -194,10 +196,8 @@ impl Star {
         let hub = cx.me();
         let term = self.term;
         // They would come by themselves, only later; and one of them may be a hub, too.
-        for peer in others.iter().map(|it| it.peer) {
-            if self.links.is_up(peer) {
-                cx.send(peer, Message::Led { hub, term });
-            }
+        for other in others {
+            cx.send(other.peer, Message::Led { hub, term });
         }
         for contact in self.contacts.clone() {
             self.lose(cx, contact);
@@ -397,7 +397,7 @@ impl Star {
             return;
         }
         self.hub = None;
-        if self.is_next() {
+        if self.stand_ins.first() == Some(&self.me) {
             self.term = self.term.saturating_add(1);
             return self.be_hub(cx);
         }
