@@ -33,6 +33,12 @@ const COMPARE_DELAY: Duration = Duration::from_millis(200);
 /// How long a broadcast has to come by itself before it is asked for: the copies of one take about
 /// as long to everyone in a network around the world.
 const GRACE: Duration = Duration::from_millis(500);
+/// How much longer, at most, where broadcasts follow a tree that peers find by themselves: where a
+/// branch of it is cut off, all along the cut hear offers, and the first that asks serves the rest. In
+/// all less than what follows a gap is held back for.
+const SUPPRESSION: Duration = Duration::from_millis(1_400);
+/// The latest of so many draws is waited for, so that most wait long and few short.
+const DRAWS: usize = 6;
 /// How long a neighbour that was asked has to answer before another is: the longest round trip, and
 /// time for the payload.
 const PATIENCE: Duration = Duration::from_millis(750);
@@ -160,12 +166,22 @@ impl<O: Overlay> Router<O> {
                     continue;
                 }
                 let source = (from, span.clone());
-                let due = now + GRACE.saturating_sub(age);
+                let due = now + GRACE.saturating_sub(age) + self.suppression(ground);
                 let at = Time::from_micros(now.as_micros().saturating_sub(age.as_micros() as u64));
                 self.recent(ground).want(name, source, at, due);
             }
         }
         self.ask_around(ground);
+    }
+
+    /// How much longer this peer waits, for another along the same cut to ask (the timers of Nonnenmacher
+    /// and Biersack, "Scalable feedback for large groups", ToN 1999).
+    fn suppression(&self, ground: &mut Ground<'_, O>) -> Duration {
+        if ground.overlay.is_structured() {
+            return Duration::ZERO;
+        }
+        let draws = (0..DRAWS).map(|_| ground.random.between(Duration::ZERO, SUPPRESSION));
+        draws.max().unwrap_or_default()
     }
 
     /// A neighbour lacks these: it gets those that are kept.
