@@ -80,7 +80,7 @@ impl Lookup {
         lookup
     }
 
-    pub(crate) const fn target(&self) -> Point {
+    const fn target(&self) -> Point {
         self.target
     }
 
@@ -136,7 +136,7 @@ impl Lookup {
     }
 
     /// All that it has heard of.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Peer> {
+    fn iter(&self) -> impl Iterator<Item = Peer> {
         self.seen.iter().map(|it| it.contact.peer)
     }
 
@@ -167,6 +167,103 @@ impl Lookup {
                 state,
             },
         );
+    }
+}
+
+/// The lookups of one peer, by number, each with what it is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookups<P> {
+    last: u32,
+    open: Vec<Open<P>>,
+}
+
+#[derive(Clone, Debug)]
+struct Open<P> {
+    number: u32,
+    purpose: P,
+    lookup: Lookup,
+}
+
+impl<P> Default for Lookups<P> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            open: Vec::new(),
+        }
+    }
+}
+
+impl<P> Lookups<P> {
+    pub(crate) const fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Begins one, and numbers it.
+    pub(crate) fn begin(&mut self, purpose: P, lookup: Lookup) -> u32 {
+        self.last = self.last.wrapping_add(1);
+        let number = self.last;
+        self.open.push(Open {
+            number,
+            purpose,
+            lookup,
+        });
+        number
+    }
+
+    /// Whom this one asks now, if anybody, and for what; who is given counts as asked.
+    pub(crate) fn next(&mut self, number: u32) -> Option<(Contact, Point)> {
+        let lookup = self.lookup(number)?;
+        Some((lookup.next()?, lookup.target()))
+    }
+
+    /// Who was asked answered with these.
+    pub(crate) fn answered(
+        &mut self,
+        number: u32,
+        by: Peer,
+        found: impl IntoIterator<Item = Contact>,
+    ) {
+        if let Some(lookup) = self.lookup(number) {
+            lookup.answered(by, found);
+        }
+    }
+
+    /// Who was asked does not answer.
+    pub(crate) fn failed(&mut self, number: u32, peer: Peer) {
+        if let Some(lookup) = self.lookup(number) {
+            lookup.failed(peer);
+        }
+    }
+
+    /// Ends one whose nearest have all answered.
+    pub(crate) fn end_if_over(&mut self, number: u32) -> Option<(P, Lookup)> {
+        self.lookup(number).filter(|lookup| lookup.is_over())?;
+        self.end(number)
+    }
+
+    /// Ends one, wherever it is.
+    pub(crate) fn end(&mut self, number: u32) -> Option<(P, Lookup)> {
+        let at = self.open.iter().position(|it| it.number == number)?;
+        let open = self.open.remove(at);
+        if self.open.is_empty() {
+            self.open = Vec::new();
+        }
+        Some((open.purpose, open.lookup))
+    }
+
+    /// What they are for.
+    pub(crate) fn purposes(&self) -> impl Iterator<Item = &P> {
+        self.open.iter().map(|it| &it.purpose)
+    }
+
+    /// All that they have heard of.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = Peer> {
+        self.open.iter().flat_map(|it| it.lookup.iter())
+    }
+
+    fn lookup(&mut self, number: u32) -> Option<&mut Lookup> {
+        let open = self.open.iter_mut().find(|it| it.number == number);
+        open.map(|it| &mut it.lookup)
     }
 }
 

@@ -22,14 +22,6 @@ const WIDTH: Width = Width {
     paths: 1,
 };
 
-/// A search under way.
-#[derive(Clone, Debug)]
-pub(super) struct Search {
-    number: u32,
-    purpose: Purpose,
-    pub(super) lookup: Lookup,
-}
-
 impl Chord {
     /// Begins a search: through another, or with the own table.
     pub(super) fn search(
@@ -53,32 +45,20 @@ impl Chord {
             return;
         }
         let known = known.iter().map(|peer| Contact::of(cx.host(), *peer));
-        self.searched = self.searched.wrapping_add(1);
-        let number = self.searched;
         let lookup = Lookup::new(target, Point::clockwise, WIDTH, known);
-        self.searches.push(Search {
-            number,
-            purpose,
-            lookup,
-        });
+        let number = self.searches.begin(purpose, lookup);
         self.drive(cx, number);
     }
 
     /// Asks on, or gives the search up where nobody is left.
     fn drive(&mut self, cx: &mut Cx<'_>, number: u32) {
-        let Some(at) = self.searches.iter().position(|it| it.number == number) else {
-            return;
-        };
-        let target = self.searches[at].lookup.target();
-        while let Some(next) = self.searches[at].lookup.next() {
+        while let Some((next, target)) = self.searches.next(number) {
             match self.ask(cx, next.peer, Purpose::Step(number)) {
                 Some(number) => cx.send(next.peer, Message::Step { target, number }),
-                None => self.searches[at].lookup.failed(next.peer),
+                None => self.searches.failed(number, next.peer),
             }
         }
-        if self.searches[at].lookup.is_over() {
-            self.searches.remove(at);
-        }
+        self.searches.end_if_over(number);
     }
 
     /// Who is nearer before the target, or else who is the first at or after it; the asker aside.
@@ -131,25 +111,22 @@ impl Chord {
         let Some((Purpose::Step(number), _)) = answered else {
             return;
         };
-        let Some(at) = self.searches.iter().position(|it| it.number == number) else {
-            return;
-        };
         if !successors.is_empty() {
-            let purpose = self.searches.remove(at).purpose;
-            return self.conclude(cx, Some(purpose), successors);
+            if let Some((purpose, _)) = self.searches.end(number) {
+                self.conclude(cx, Some(purpose), successors);
+            }
+            return;
         }
         let others = nearer.iter().filter(|it| **it != cx.me());
         let others: Vec<_> = others.map(|it| Contact::of(cx.host(), *it)).collect();
-        self.searches[at].lookup.answered(from, others);
+        self.searches.answered(number, from, others);
         self.drive(cx, number);
     }
 
     /// Who was asked is silent: the next nearest is.
     pub(super) fn step_failed(&mut self, cx: &mut Cx<'_>, search: u32, peer: Peer) {
-        if let Some(it) = self.searches.iter_mut().find(|it| it.number == search) {
-            it.lookup.failed(peer);
-            self.drive(cx, search);
-        }
+        self.searches.failed(search, peer);
+        self.drive(cx, search);
     }
 
     /// A connection is down: so are the steps that waited for it.

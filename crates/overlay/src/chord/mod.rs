@@ -27,10 +27,11 @@ mod tests;
 use ringweave_ids::{Guid, Key, Peer, PeerId, Point, Time};
 use serde::{Deserialize, Serialize};
 
-use self::{fingers::Fingers, iterate::Search};
+use self::fingers::Fingers;
 use crate::{
     Contact, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     links::Links,
+    lookup::Lookups,
     lost::{Lost, PROBE},
     pace::Pace,
     phase::Phase,
@@ -233,9 +234,7 @@ pub struct Chord {
     fingers: Fingers,
     links: Links<Role>,
     requests: Requests<Purpose>,
-    searches: Vec<Search>,
-    /// Searches so far.
-    searched: u32,
+    searches: Lookups<Purpose>,
     lost: Lost,
     /// Those that said goodbye, the latest last.
     left: Vec<(Peer, Time)>,
@@ -267,8 +266,7 @@ impl Overlay for Chord {
             fingers: Fingers::new(me.point),
             links: Links::default(),
             requests: Requests::default(),
-            searches: Vec::new(),
-            searched: 0,
+            searches: Lookups::default(),
             lost: Lost::default(),
             left: Vec::new(),
             pace: Pace::default(),
@@ -342,7 +340,7 @@ impl Overlay for Chord {
         used.extend(self.table().map(|(contact, _)| contact.peer));
         used.extend(self.links.iter().map(|link| link.peer));
         used.extend(self.requests.iter().map(|request| request.to));
-        used.extend(self.searches.iter().flat_map(|it| it.lookup.iter()));
+        used.extend(self.searches.peers());
         used.extend(self.lost.iter());
         used.extend(self.left.iter().map(|(peer, _)| *peer));
     }

@@ -61,7 +61,7 @@ impl Kademlia {
 
     fn try_join(&mut self, cx: &mut Cx<'_>) {
         self.next_attempt(cx);
-        if !self.searches.iter().any(|it| it.aim == Aim::Own) {
+        if !self.searches.purposes().any(|aim| *aim == Aim::Own) {
             let contacts = std::mem::take(&mut self.contacts);
             let known: Vec<_> = contacts.iter().map(|it| self.contact(cx, *it)).collect();
             self.contacts = contacts;

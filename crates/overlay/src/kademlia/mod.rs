@@ -30,7 +30,7 @@ use self::{buckets::Buckets, join::Phase};
 use crate::{
     Contact, Event, Hop, Input, Neighbour, Overlay, Reach, Target, View,
     links::Links,
-    lookup::{Lookup, Width},
+    lookup::{Lookups, Width},
     lost::{Lost, PROBE},
     pace::Pace,
     requests::Requests,
@@ -197,14 +197,6 @@ enum Aim {
     Bucket(u8),
 }
 
-/// A lookup under way.
-#[derive(Clone, Debug)]
-struct Search {
-    number: u32,
-    aim: Aim,
-    lookup: Lookup,
-}
-
 /// A neighbour that messages may be routed to.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -230,9 +222,7 @@ pub struct Kademlia {
     is_stale: bool,
     links: Links<()>,
     requests: Requests<Question>,
-    searches: Vec<Search>,
-    /// Lookups so far.
-    searched: u32,
+    searches: Lookups<Aim>,
     /// The buckets to be refreshed as soon as there is time, a bit for each.
     due: u128,
     lost: Lost,
@@ -260,8 +250,7 @@ impl Overlay for Kademlia {
             is_stale: false,
             links: Links::default(),
             requests: Requests::default(),
-            searches: Vec::new(),
-            searched: 0,
+            searches: Lookups::default(),
             due: 0,
             lost: Lost::default(),
             pace: Pace::default(),
@@ -333,7 +322,7 @@ impl Overlay for Kademlia {
         used.extend(self.ways.iter().map(|way| way.peer));
         used.extend(self.links.iter().map(|link| link.peer));
         used.extend(self.requests.iter().map(|request| request.to));
-        used.extend(self.searches.iter().flat_map(|it| it.lookup.iter()));
+        used.extend(self.searches.peers());
         used.extend(self.lost.iter());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringweave_ids::{Peer, Point};
 
 use super::{
-    Aim, Asker, Cx, Kademlia, Message, PROBE, Purpose, Question, Search, Standing, Timer, Way,
+    Aim, Asker, Cx, Kademlia, Message, PROBE, Purpose, Question, Standing, Timer, Way,
     buckets::{Entry, beat, beats},
     join::Phase,
 };
@@ -151,10 +151,8 @@ impl Kademlia {
         let found: Vec<_> = found.map(|it| self.contact(cx, *it)).collect();
         match purpose {
             Purpose::Lookup(number) => {
-                if let Some(search) = self.searches.iter_mut().find(|it| it.number == number) {
-                    search.lookup.answered(from, found);
-                    self.drive(cx, number);
-                }
+                self.searches.answered(number, from, found);
+                self.drive(cx, number);
             }
             Purpose::Compare => {
                 for contact in found {
@@ -300,10 +298,8 @@ impl Kademlia {
         };
         match request.purpose.purpose {
             Purpose::Lookup(number) => {
-                if let Some(search) = self.searches.iter_mut().find(|it| it.number == number) {
-                    search.lookup.failed(request.to);
-                    self.drive(cx, number);
-                }
+                self.searches.failed(number, request.to);
+                self.drive(cx, number);
             }
             Purpose::Check => {
                 self.evict(cx, request.to);
@@ -328,39 +324,23 @@ impl Kademlia {
         if self.searches.len() >= MAX_SEARCHES {
             return;
         }
-        self.searched = self.searched.wrapping_add(1);
-        let number = self.searched;
         let lookup = Lookup::new(target, Point::xor, cx.config().width(), known);
-        self.searches.push(Search {
-            number,
-            aim,
-            lookup,
-        });
+        let number = self.searches.begin(aim, lookup);
         self.drive(cx, number);
     }
 
     /// Asks on, or ends the lookup.
     fn drive(&mut self, cx: &mut Cx<'_>, number: u32) {
-        let Some(at) = self.searches.iter().position(|it| it.number == number) else {
-            return;
-        };
-        let target = self.searches[at].lookup.target();
-        while let Some(next) = self.searches[at].lookup.next() {
+        while let Some((next, target)) = self.searches.next(number) {
             if !self.inquire(cx, next.peer, target, Purpose::Lookup(number)) {
-                self.searches[at].lookup.failed(next.peer);
+                self.searches.failed(number, next.peer);
             }
         }
-        if !self.searches[at].lookup.is_over() {
+        let Some((aim, lookup)) = self.searches.end_if_over(number) else {
             return;
-        }
-        let search = self.searches.remove(at);
-        if self.searches.is_empty() {
-            self.searches = Vec::new();
-        }
-        match search.aim {
-            Aim::Own
-                if self.phase == Phase::Joining && search.lookup.closest().next().is_some() =>
-            {
+        };
+        match aim {
+            Aim::Own if self.phase == Phase::Joining && lookup.closest().next().is_some() => {
                 self.announce(cx);
             }
             Aim::Own => {}
@@ -374,10 +354,10 @@ impl Kademlia {
         if self.phase != Phase::Placed || self.buckets.len() == 0 {
             return;
         }
-        let for_buckets = |it: &&Search| it.aim != Aim::Own;
+        let for_buckets = |aim: &&Aim| **aim != Aim::Own;
         while let Some(bit) = self.due.checked_ilog2()
             && self.searches.len() < MAX_SEARCHES
-            && self.searches.iter().filter(for_buckets).count() < REFRESHED_AT_ONCE
+            && self.searches.purposes().filter(for_buckets).count() < REFRESHED_AT_ONCE
         {
             self.due ^= 1 << bit;
             let target = self.random_in(cx, bit as u8);
