@@ -73,14 +73,22 @@ impl Polyring {
                 self.sync.heard(id, record.peer);
                 continue;
             }
+            if let Some(newer) = self.newer_elsewhere(id, &record).cloned() {
+                // It has moved since then, and who says this does not know.
+                if self.may_share(from) {
+                    self.send_records(cx, from, id, vec![newer], Vec::new());
+                }
+                continue;
+            }
             // A peer's newer record says that it moved, in every ring that still has the older one.
             for id in [self.own.id, self.below.id, self.above.id] {
                 let is_of_ring = record.seat.is_some_and(|seat| seat.ring == id);
                 let is_known = self.ring(id).is_some_and(|ring| ring.has(record.peer));
-                if id == NOWHERE
-                    || !(is_of_ring || is_known)
-                    || !self.admit_member(cx, from, id, &record)
-                {
+                if id == NOWHERE || !(is_of_ring || is_known) {
+                    continue;
+                }
+                if !self.admit_member(cx, from, id, &record) {
+                    self.see_off(cx, from, id, &record);
                     continue;
                 }
                 let lived = self.ring(id).is_some_and(|ring| ring.lives(record.peer));
@@ -110,10 +118,35 @@ impl Polyring {
         if let Some(parent) = self.doubted(from, &told) {
             // Without those that the outline is about to forget, as they may be what is lacking then.
             Arc::make_mut(&mut self.above).outline(self.own.id);
-            self.send_summary(cx, parent, &self.above, self.above.digest());
+            let digest = self.above.digest();
+            if self.sync.may_doubt(cx.now, parent, digest) {
+                self.send_summary(cx, parent, &self.above, digest);
+            }
         }
         if self.has_mates() && !self.is_mate(from) {
             self.tell_mates(cx, from, id, &told, &told_positions);
+        }
+    }
+
+    /// What another ring of mine than this one has of the peer, if that is newer.
+    fn newer_elsewhere(&self, id: PositionId, record: &Arc<Member>) -> Option<&Arc<Member>> {
+        let rings = [&self.own, &self.below, &*self.above].into_iter();
+        let others = rings.filter(|ring| ring.id != id);
+        let mut known = others.filter_map(|ring| ring.record(record.peer));
+        known.find(|mine| mine.outranks(record))
+    }
+
+    /// A peer says itself that it lives at another position of the ring, and nobody here knows whether
+    /// it may: in any case it is not where it was.
+    fn see_off(&mut self, cx: &mut Cx<'_>, from: Peer, id: PositionId, record: &Arc<Member>) {
+        let position = |record: &Member| record.seat.map(|seat| seat.position);
+        let mine = self.ring(id).and_then(|ring| ring.living_record(from));
+        let has_left = from == record.peer
+            && mine.is_some_and(|it| record.outranks(it) && position(record) != position(it))
+            && record.is_signed(cx.host());
+        if has_left && let Some(ring) = self.ring_mut(id) {
+            ring.forget(from, cx.now);
+            self.quicken(cx);
         }
     }
 

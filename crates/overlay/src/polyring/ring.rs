@@ -275,6 +275,13 @@ impl Ring {
         true
     }
 
+    /// Takes a peer out, as if it had never been heard of.
+    pub(super) fn forget(&mut self, peer: Peer, now: Time) {
+        if let Some(at) = self.find(peer) {
+            self.take_out(at, now);
+        }
+    }
+
     /// Joins one position in; whether it changed anything. The caller has verified it.
     pub fn merge_position(&mut self, position: Position, now: Time) -> bool {
         let id = position.id();

@@ -32,6 +32,9 @@ const BEAT_LAST: Duration = Duration::from_secs(30);
 /// After a change, or without any connection, the next hello is no further away than this.
 const BEAT_SOON: Duration = Duration::from_secs(15);
 
+/// How soon a parent is asked again about the same outline, out of turn.
+const DOUBT_AGAIN: Duration = Duration::from_millis(500);
+
 /// Who has its place for less long tells no hearsay: it learns what the others know.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
@@ -61,6 +64,8 @@ pub(super) struct Repairs {
     beat: Duration,
     /// When the next beat is due; a timer that runs out before is an old one.
     beat_at: Time,
+    /// With which parent I compared the ring above out of turn, holding what, and when.
+    doubt: Option<(Peer, u64, Time)>,
 }
 
 /// A roster that differs from a neighbour's.
@@ -75,6 +80,18 @@ struct Repair {
 }
 
 impl Repairs {
+    /// Whether to compare with this parent out of turn: not what it was just asked, as it would give the
+    /// same answer.
+    pub(super) fn may_doubt(&mut self, now: Time, parent: Peer, digest: u64) -> bool {
+        let is_same = self.doubt.is_some_and(|(whom, what, at)| {
+            (whom, what) == (parent, digest) && !has_passed(now, at, DOUBT_AGAIN)
+        });
+        if !is_same {
+            self.doubt = Some((parent, digest, now));
+        }
+        !is_same
+    }
+
     pub(super) fn arm_dial(&mut self, cx: &mut Cx<'_>) {
         if !std::mem::replace(&mut self.is_dialling, true) {
             let span = cx.random.between(DIAL.0, DIAL.1);
