@@ -8,8 +8,8 @@ use ringweave_ids::{Guid, Peer, Random, Signature};
 use smallvec::SmallVec;
 
 use super::{
-    Accusation, Config, Cover, Hello, Member, Message, Occasion, Order, Policy, Polyring,
-    PositionId, Timer,
+    Accusation, Config, Cover, Grant, Hello, Member, Message, Occasion, Order, Policy, Polyring,
+    PositionId, Proof, Seat, Timer,
     record::accusation_words,
     ring::TOMBSTONE,
     testing::{Faker, SILENCE, Swarm},
@@ -282,6 +282,93 @@ fn a_keeper_cannot_tell_a_newcomer_that_somebody_is_dead() {
     let (newcomer, ..) = &swarm.peers[&3];
     assert!(newcomer.record.is_some());
     assert!(newcomer.own.records().all(|it| it.accusation.is_none()));
+}
+
+/// The record of a peer that sits elsewhere in the center, as granted by another.
+fn elsewhere(swarm: &Swarm, whose: Peer, by: Peer, seat: Seat, incarnation: u64) -> Arc<Member> {
+    let granted = Grant {
+        peer: whose,
+        seat,
+        coordinate: 3,
+        branch: String::new(),
+        sequence: 9,
+        nonce: 7,
+        by: Some(by),
+        signature: Signature([0; 64]),
+    };
+    let grant = granted.sign(&Faker::new(by.0)).expect("a peer signs");
+    let host = Faker::new(whose.0);
+    let view = View {
+        config: &swarm.config,
+        me: whose,
+        profile: &swarm.peers[&whose.0].1,
+        host: &host,
+    };
+    Member::signed(&view, incarnation, Some(seat), Proof::Grant(grant))
+}
+
+fn records(ring: PositionId, member: Arc<Member>) -> Message {
+    Message::Records {
+        ring,
+        members: vec![member],
+        positions: Vec::new(),
+        wanted: Vec::new(),
+    }
+}
+
+/// Some peer below the center, and a parent of it.
+fn child_and_parent(swarm: &Swarm) -> (u32, Peer) {
+    let below = |it: &&u32| swarm.guid(**it).is_some_and(|guid| guid.depth() == 2);
+    let child = *swarm.peers.keys().find(below).expect("rings are small");
+    let peer = &swarm.peers[&child].0;
+    let parent = peer.above.peers_of(peer.own.id).next();
+    (child, parent.expect("it has a parent"))
+}
+
+#[test]
+fn who_says_itself_that_it_moved_is_not_where_it_was() {
+    let mut swarm = Swarm::grown(single_rings_of(4), 12, |_| "");
+    let (child, parent) = child_and_parent(&swarm);
+    let host = Faker::new(parent.0);
+    let position = PositionId::new(&host, PositionId::CENTER, &host.id(parent), 7);
+    let seat = Seat {
+        ring: PositionId::CENTER,
+        position,
+    };
+    let peer = &swarm.peers[&child].0;
+    let known = peer.above.record(parent).expect("its parent");
+    let incarnation = known.incarnation + 1;
+    // Nobody has heard of the one that grants it.
+    let moved = elsewhere(&swarm, parent, Peer(99), seat, incarnation);
+    let news = records(peer.own.id, moved);
+    let holds = |swarm: &Swarm| swarm.peers[&child].0.above.lives(parent);
+    swarm.feed(child, Input::Received(Peer(98), news.clone()));
+    assert!(holds(&swarm), "a third cannot say so");
+    swarm.feed(child, Input::Received(parent, news));
+    assert!(!holds(&swarm));
+}
+
+#[test]
+fn an_old_record_is_not_taken_where_another_ring_has_a_newer_one() {
+    let mut swarm = Swarm::grown(rings_of(4), 24, |_| "");
+    let (child, parent) = child_and_parent(&swarm);
+    let peer = &swarm.peers[&child].0;
+    let sibling = peer.own.peers().find(|it| *it != Peer(child));
+    let sibling = sibling.expect("it has siblings");
+    let known = peer.own.record(sibling).expect("a sibling");
+    let seat = Seat {
+        ring: PositionId::CENTER,
+        position: peer.own.id,
+    };
+    for (incarnation, is_taken) in [
+        (known.incarnation - 1, false),
+        (known.incarnation + 1, true),
+    ] {
+        let member = elsewhere(&swarm, sibling, parent, seat, incarnation);
+        let news = records(PositionId::CENTER, member);
+        swarm.feed(child, Input::Received(parent, news));
+        assert_eq!(swarm.peers[&child].0.above.lives(sibling), is_taken);
+    }
 }
 
 #[test]
