@@ -8,7 +8,8 @@
 //! MODEL_SIZE=full cargo test --release -p ringweave-sim --test model -- --nocapture --test-threads 1
 //! ```
 //!
-//! `MODEL_ONLY=split` explores the cases alone whose names begin so.
+//! `MODEL_ONLY=split` explores the cases alone whose names begin so; `MODEL_SEED=2` takes other random
+//! walks than the first.
 
 #![allow(clippy::unwrap_used)]
 
@@ -97,8 +98,9 @@ fn explore(case: &Case) -> BTreeMap<&'static str, String> {
 /// Walks through a case at random.
 fn wander(case: &Case, steps: usize) -> BTreeMap<&'static str, String> {
     let began = Instant::now();
+    let seed = env::var("MODEL_SEED").map_or(1, |seed| seed.parse().unwrap());
     let checker = case.protocol().checker().target_state_count(steps);
-    let checker = checker.spawn_simulation(1, UniformChooser).join();
+    let checker = checker.spawn_simulation(seed, UniformChooser).join();
     findings(case, &checker, "at random", began.elapsed())
 }
 
