@@ -430,6 +430,17 @@ impl Polyring {
         }
     }
 
+    /// Contacts that were tried and not reached may live beyond a split of which nobody else here knows
+    /// any more.
+    fn miss_contacts(&mut self, cx: &mut Cx<'_>) {
+        let tried = self.join.contacts.iter().take(self.join.turn);
+        let missed: SmallVec<[Peer; CONTACTS]> =
+            tried.copied().filter(|it| !self.is_up(*it)).collect();
+        for contact in missed {
+            self.look_for(cx, contact);
+        }
+    }
+
     fn move_in(&mut self, cx: &mut Cx<'_>, grant: Arc<Grant>, lineage: Vec<Position>) {
         (self.join.search, self.home) = (None, None);
         self.join.placed_at = cx.now;
@@ -442,6 +453,7 @@ impl Polyring {
         }
         self.occupy(cx, seat, Proof::Grant(grant));
         self.sync.arrive(cx);
+        self.miss_contacts(cx);
         cx.after(SETTLE, Timer::Ready);
         self.arm_beat(cx);
     }
