@@ -280,12 +280,13 @@ fn an_unstructured_network_finds_everyone_without_addresses() {
 #[test]
 fn the_tree_of_an_unstructured_network_is_found_once() {
     // Where links are slow, announcements come long before copies do.
-    for latency in [50.0, 150.0] {
+    for latency in [50.0, 100.0] {
         let spread = |broadcasts| {
             let scenario = Scenario {
                 topology: Topology::Unstructured,
                 latency: Latency::Constant(latency),
                 broadcasts,
+                duration: 60.0,
                 ..built(400)
             };
             sound(&scenario).report.broadcast.unwrap()

@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How much longer, at most, where broadcasts follow a tree that peers find by themselves: where a
 /// branch of it is cut off, all along the cut hear offers, and the first that asks serves the rest. In
 /// all less than what follows a gap is held back for.
-const SUPPRESSION: Duration = Duration::from_millis(1_400);
+const SUPPRESSION: Duration = Duration::from_millis(700);
 /// The latest of so many draws is waited for, so that most wait long and few short.
 const DRAWS: usize = 6;
 /// How long a neighbour that was asked has to answer before another is: the longest round trip, and
