@@ -241,7 +241,7 @@ impl<P> Lookups<P> {
         self.end(number)
     }
 
-    /// Ends one, wherever it is.
+    /// Ends one, over or not.
     pub(crate) fn end(&mut self, number: u32) -> Option<(P, Lookup)> {
         let at = self.open.iter().position(|it| it.number == number)?;
         let open = self.open.remove(at);

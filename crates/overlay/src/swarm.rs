@@ -210,6 +210,12 @@ impl<O: Overlay> Swarm<O> {
         self.cut_links(SILENCE, Loss::Silent, |a, b| a == peer || b == peer);
     }
 
+    /// The connection between two breaks, which can connect again.
+    pub(crate) fn part(&mut self, one: u32, other: u32) {
+        self.cut_links(0, Loss::Silent, |a, b| (a, b) == pair(one, other));
+        self.run(0.0);
+    }
+
     pub(crate) fn leave(&mut self, peer: u32) {
         self.later(0, peer, peer, Input::Leave);
         self.run(0.0);

@@ -61,6 +61,16 @@ fn a_hub_that_leaves_is_followed_within_a_second_and_a_half() {
 }
 
 #[test]
+fn a_stand_in_asks_those_before_it_though_it_is_not_connected_to_them() {
+    let mut star = grown(3);
+    star.part(1, 2);
+    star.leave(0);
+    star.run(2.0);
+    assert_eq!(hub(&star), 1);
+    is_whole(&star);
+}
+
+#[test]
 fn the_last_of_two_is_the_hub() {
     let mut star = grown(2);
     star.crash(0);
