@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use crate::{
     Fault,
     body::{
-        BroadcastAnswer, BroadcastBody, Delivered, EvolveBody, InviteAnswer, MulticastAnswer,
-        MulticastBody, PeersAnswer, ResolveAnswer, SendBody, StatusAnswer, TraceAnswer, TraceBody,
-        TreeAnswer,
+        BroadcastAnswer, BroadcastBody, DeleteBody, Delivered, EvolveBody, InviteAnswer,
+        MulticastAnswer, MulticastBody, PeersAnswer, PutBody, RecordAnswer, RecordsAnswer,
+        ResolveAnswer, SendBody, StatusAnswer, StoredAnswer, TraceAnswer, TraceBody, TreeAnswer,
     },
     files::{self, Address},
 };
@@ -197,6 +197,39 @@ impl Client {
     /// As [`status`](Self::status).
     pub async fn evolve(&self, body: &EvolveBody) -> Result<StatusAnswer, ClientError> {
         self.post("/v1/evolve", body).await
+    }
+
+    /// Keeps a record in the network.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn put(&self, body: &PutBody) -> Result<StoredAnswer, ClientError> {
+        self.post("/v1/records", body).await
+    }
+
+    /// What is kept under a key, or under a name of the peer itself.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn get_record(&self, key: &str) -> Result<RecordAnswer, ClientError> {
+        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
+        self.get(&format!("/v1/records/read?key={key}")).await
+    }
+
+    /// Deletes a record of the peer.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn delete(&self, body: &DeleteBody) -> Result<StoredAnswer, ClientError> {
+        self.post("/v1/records/delete", body).await
+    }
+
+    /// What the peer keeps alive in the network.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn records(&self) -> Result<RecordsAnswer, ClientError> {
+        self.get("/v1/records").await
     }
 
     /// The messages for the application, the waiting ones first.

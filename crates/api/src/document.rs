@@ -31,6 +31,10 @@ use crate::routes;
         routes::events,
         routes::evolve,
         routes::leave,
+        routes::put,
+        routes::get_record,
+        routes::delete,
+        routes::records,
     ),
     modifiers(&Bearer)
 )]

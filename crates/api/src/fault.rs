@@ -7,7 +7,7 @@ use axum::{
 };
 use ringweave_ids::Guid;
 use ringweave_net::CallError;
-use ringweave_node::Failure;
+use ringweave_node::{Denial, Failure, NotKept};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -103,6 +103,18 @@ impl From<WhomError> for Fault {
     }
 }
 
+fn record_word(why: NotKept) -> Word {
+    match why {
+        NotKept::NoHolders => Word::Failed,
+        NotKept::Failed(Failure::Refused) => Word::Busy,
+        NotKept::Failed(Failure::Timeout) => Word::Timeout,
+        NotKept::Failed(_) => Word::NoRoute,
+        NotKept::Denied(Denial::TooLarge) => Word::TooLarge,
+        NotKept::Denied(Denial::Malformed) => Word::Malformed,
+        NotKept::Denied(_) => Word::Denied,
+    }
+}
+
 impl From<CallError> for Fault {
     fn from(error: CallError) -> Self {
         let message = error.to_string();
@@ -123,6 +135,7 @@ impl From<CallError> for Fault {
             CallError::NoNames { .. } => Self::new(Word::NotFound, message),
             CallError::Denied(_) => Self::new(Word::Denied, message),
             CallError::Busy(_) => Self::new(Word::Busy, message),
+            CallError::Record(why) => Self::new(record_word(why), message),
             _ => Self::new(Word::Failed, message),
         }
     }

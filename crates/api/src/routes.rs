@@ -18,9 +18,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     Fault, Word,
     body::{
-        BroadcastAnswer, BroadcastBody, Delivered, EvolveBody, InviteAnswer, MulticastAnswer,
-        MulticastBody, Payload, PeersAnswer, ReceiverResult, ResolveAnswer, SendBody, StatusAnswer,
-        TraceAnswer, TraceBody, TreeAnswer, TreePeerAnswer,
+        BroadcastAnswer, BroadcastBody, DeleteBody, Delivered, EvolveBody, InviteAnswer,
+        MulticastAnswer, MulticastBody, Payload, PeersAnswer, PutBody, ReceiverResult,
+        RecordAnswer, RecordsAnswer, ResolveAnswer, SendBody, StatusAnswer, StoredAnswer,
+        TraceAnswer, TraceBody, TreeAnswer, TreePeerAnswer, key_of,
     },
     document, guard,
     guard::Guard,
@@ -38,6 +39,8 @@ const MAX_STREAMS: usize = 16;
 const TREE: usize = 1_000;
 /// Most peers in a tree: beyond that, asking all of them is a load on the network.
 const MAX_TREE: usize = 10_000;
+/// The lease of a record if the caller does not say.
+const LEASE: Duration = Duration::from_secs(60 * 60);
 /// The longest an answer may take; every call of the peer has a shorter deadline of its own.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,9 @@ pub(crate) fn router(peer: Handle, guard: Arc<Guard>) -> Router {
         .route("/v1/listen", get(listen))
         .route("/v1/events", get(events))
         .route("/v1/evolve", post(evolve))
+        .route("/v1/records", get(records).post(put))
+        .route("/v1/records/read", get(get_record))
+        .route("/v1/records/delete", post(delete))
         .route("/v1/leave", post(leave))
         .fallback(nothing)
         .method_not_allowed_fallback(not_so)
@@ -309,6 +315,63 @@ pub(crate) async fn evolve(
     shared.peer.evolve(to).await?;
     let status = shared.peer.status().await?;
     Ok((StatusCode::ACCEPTED, Json(status.into())))
+}
+
+/// Keeps a record in the network, and renews it as long as the peer runs.
+#[utoipa::path(post, path = "/v1/records", request_body = PutBody, responses(
+    (status = 200, body = StoredAnswer), (status = "4XX", body = Fault), (status = "5XX", body = Fault)
+))]
+pub(crate) async fn put(
+    State(shared): State<Shared>,
+    Body(body): Body<PutBody>,
+) -> Answer<StoredAnswer> {
+    let lease = Duration::from_secs(body.lease_s.unwrap_or(LEASE.as_secs()));
+    let value = payload(body.payload)?;
+    let stored = match body.name {
+        Some(name) => shared.peer.put(name, value, lease).await?,
+        None => shared.peer.put_immutable(value, lease).await?,
+    };
+    Ok(Json(stored.into()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordQuery {
+    key: String,
+}
+
+/// What is kept under a key.
+#[utoipa::path(get, path = "/v1/records/read",
+    params(("key" = String, Query, description = "64 hexadecimal digits, or the name of a record of the peer itself")),
+    responses((status = 200, body = RecordAnswer), (status = 404, body = Fault), (status = 503, body = Fault),
+        (status = 504, body = Fault)))]
+pub(crate) async fn get_record(
+    State(shared): State<Shared>,
+    Arguments(query): Arguments<RecordQuery>,
+) -> Answer<RecordAnswer> {
+    let key = key_of(&query.key, &shared.peer.id());
+    let found = shared.peer.get(key).await?;
+    let nothing = || Fault::new(Word::NotFound, format!("nobody keeps anything under {key}"));
+    Ok(Json(found.ok_or_else(nothing)?.into()))
+}
+
+/// Deletes a record of this peer: nobody reads it from then on.
+#[utoipa::path(post, path = "/v1/records/delete", request_body = DeleteBody, responses(
+    (status = 200, body = StoredAnswer), (status = "4XX", body = Fault), (status = "5XX", body = Fault)
+))]
+pub(crate) async fn delete(
+    State(shared): State<Shared>,
+    Body(body): Body<DeleteBody>,
+) -> Answer<StoredAnswer> {
+    Ok(Json(shared.peer.delete(body.name).await?.into()))
+}
+
+/// What this peer keeps alive in the network.
+#[utoipa::path(get, path = "/v1/records", responses((status = 200, body = RecordsAnswer)))]
+pub(crate) async fn records(State(shared): State<Shared>) -> Answer<RecordsAnswer> {
+    let records = shared.peer.records().await?;
+    let records = records.into_iter().map(Into::into).collect();
+    Ok(Json(RecordsAnswer { records }))
 }
 
 /// Leaves the network in an orderly way and ends the peer.

@@ -12,6 +12,6 @@ pub mod wire;
 
 pub use chance::Random;
 pub use guid::{Guid, GuidError, MAX_DEPTH, Step};
-pub use peer::{Key, Peer, PeerId, PeerIdError, Signature};
+pub use peer::{Key, KeyError, Peer, PeerId, PeerIdError, Signature};
 pub use point::Point;
 pub use time::Time;

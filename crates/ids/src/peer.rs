@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::{BASE32_NOPAD, Encoding, Specification};
+use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXLOWER_PERMISSIVE, Specification};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::sync::LazyLock;
 use thiserror::Error;
@@ -134,12 +134,50 @@ impl Key {
         Self(*hasher.finalize().as_bytes())
     }
 
+    /// The hash of `data` itself, as `b3sum` prints it.
+    pub fn hash(data: &[u8]) -> Self {
+        Self(*blake3::hash(data).as_bytes())
+    }
+
+    /// A key made of `parts`, apart from the keys of every other `context` and from every [`hash`](Self::hash).
+    pub fn derived(context: &str, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        for part in parts {
+            hasher
+                .update(&(part.len() as u64).to_le_bytes())
+                .update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
     /// The first eight bytes, little endian: what rendezvous hashing starts from.
     #[inline]
     pub fn head(&self) -> u64 {
         let mut head = [0; 8];
         head.copy_from_slice(&self.0[..8]);
         u64::from_le_bytes(head)
+    }
+}
+
+impl fmt::Display for Key {
+    /// 64 hexadecimal digits, as `b3sum` prints them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// A text that is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a key has 64 hexadecimal digits")]
+pub struct KeyError;
+
+impl FromStr for Key {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or(KeyError)
     }
 }
 

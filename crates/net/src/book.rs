@@ -4,11 +4,16 @@
 //! next sweep. Numbers of dead entries rest until the sweep after that, so that a late word about an
 //! old peer does not hit a new one.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::SocketAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use iroh::SecretKey;
-use ringweave_ids::{Peer, PeerId, Signature};
+use ringweave_ids::{Peer, PeerId, Signature, Time};
 use ringweave_node::wire::{Book as Introductions, Contact, MAX_CONTACTS};
 use ringweave_overlay::Host;
 
@@ -326,6 +331,14 @@ impl Host for Book {
 
     fn network(&self) -> &[u8; 32] {
         &self.network.id
+    }
+
+    fn clock(&self, _: Time) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // Before 1970 there is no right answer.
+        since.map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
     }
 }
 

@@ -6,8 +6,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use ringweave_ids::{Guid, PeerId};
-use ringweave_node::{Failure, MessageKind, Turn};
+use ringweave_ids::{Guid, Key, PeerId};
+use ringweave_node::{
+    Denial, Failure, Fetched, MAX_LEASE, MAX_RECORD_NAME, MAX_VALUE, MIN_LEASE, MessageKind,
+    NotKept, Owned, Record, Stored, Turn,
+};
 use ringweave_overlay::Topology;
 use serde::Serialize;
 use thiserror::Error;
@@ -77,6 +80,9 @@ pub enum CallError {
         /// What was given.
         word: String,
     },
+    /// A record was not kept, or not read.
+    #[error("{}", explain_record(.0))]
+    Record(NotKept),
     /// This peer may not do that.
     #[error("{0}")]
     Denied(String),
@@ -104,6 +110,36 @@ fn explain(failure: &Failure, peer: &str, at: &Option<Guid>) -> String {
             "the payload is over the limit of {} bytes",
             ringweave_node::MAX_PAYLOAD
         ),
+    }
+}
+
+fn explain_record(why: &NotKept) -> String {
+    match why {
+        NotKept::NoHolders => "an unstructured network keeps no records, as nobody in it holds a key; any other topology does".into(),
+        NotKept::Failed(Failure::Refused) => "too many records are put or read at once; try again".into(),
+        NotKept::Failed(_) => {
+            "those who hold the key cannot be reached, so nobody knows what is there; try again".into()
+        }
+        NotKept::Denied(Denial::TooLarge) => format!(
+            "a record has a name of 1 to {MAX_RECORD_NAME} bytes and a value of at most {MAX_VALUE} bytes; \
+             larger things travel as content"
+        ),
+        NotKept::Denied(Denial::Malformed) => format!(
+            "a lease has {} s to {} days, and only what has a name can be deleted",
+            MIN_LEASE.as_secs(),
+            MAX_LEASE.as_secs() / 86_400
+        ),
+        NotKept::Denied(Denial::Forged) => "the holder says that the signature is wrong".into(),
+        NotKept::Denied(Denial::Stale) => {
+            "there is a newer record of that name; does another process use the same identity?".into()
+        }
+        NotKept::Denied(Denial::Expired) => {
+            "the holder says that the lease is over: the clock of this peer or of that one is wrong".into()
+        }
+        NotKept::Denied(Denial::Full) => "those who hold the key have no room for more records".into(),
+        NotKept::Denied(Denial::Quota) => {
+            "this peer keeps as many records, or bytes, as one peer may; delete some".into()
+        }
     }
 }
 
@@ -367,6 +403,9 @@ pub(crate) enum Request {
     Invite(oneshot::Sender<Invite>),
     Listen(oneshot::Sender<Inbox>),
     Evolve(Topology, Answer<()>),
+    Put(Option<String>, Option<Bytes>, Duration, Answer<Stored>),
+    Get(Key, Answer<Option<Fetched>>),
+    Owned(oneshot::Sender<Vec<Owned>>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -502,6 +541,63 @@ impl Handle {
     /// already, or has this topology.
     pub async fn evolve(&self, to: Topology) -> Result<(), CallError> {
         self.ask(|answer| Request::Evolve(to, answer)).await?
+    }
+
+    /// Keeps a value in the network under a name of this peer's, and waits until all copies are there (at
+    /// most 7 s). While this peer runs it renews the lease; without it the value stays for `lease`.
+    ///
+    /// The key by which others read it is [`key`](Self::key) of the name. Putting again replaces the value.
+    ///
+    /// # Errors
+    /// [`CallError::Record`]: it is too large, refused, or its holders cannot be reached. Then it may have
+    /// been kept or not; it is not tried again.
+    pub async fn put(
+        &self,
+        name: String,
+        value: Bytes,
+        lease: Duration,
+    ) -> Result<Stored, CallError> {
+        self.ask(|answer| Request::Put(Some(name), Some(value), lease, answer))
+            .await?
+    }
+
+    /// Keeps a value that never changes; its key is its BLAKE3 hash.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_immutable(&self, value: Bytes, lease: Duration) -> Result<Stored, CallError> {
+        self.ask(|answer| Request::Put(None, Some(value), lease, answer))
+            .await?
+    }
+
+    /// Deletes what this peer keeps under a name: nobody reads it from then on, and nothing older comes back.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, name: String) -> Result<Stored, CallError> {
+        self.ask(|answer| Request::Put(Some(name), None, MAX_LEASE, answer))
+            .await?
+    }
+
+    /// What is kept under a key; nothing if nobody keeps anything there (at most 6 s).
+    ///
+    /// # Errors
+    /// [`CallError::Record`] if too few of its holders can be reached to say so.
+    pub async fn get(&self, key: Key) -> Result<Option<Fetched>, CallError> {
+        self.ask(|answer| Request::Get(key, answer)).await?
+    }
+
+    /// The key of a name of this peer's.
+    pub fn key(&self, name: &str) -> Key {
+        Record::key_of(&self.id, name)
+    }
+
+    /// What this peer keeps alive in the network.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn records(&self) -> Result<Vec<Owned>, CallError> {
+        self.ask(Request::Owned).await
     }
 
     /// Leaves the network in an orderly way and stops the peer (at most 2 s).

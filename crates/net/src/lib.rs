@@ -25,6 +25,7 @@ mod inbox;
 mod intruder;
 mod invite;
 mod lan;
+mod ledger;
 mod link;
 mod memory;
 mod network;

@@ -140,6 +140,11 @@ impl Store {
         }
     }
 
+    /// The file's database, and where it is; nothing if all is forgotten.
+    pub(crate) fn parts(&self) -> Option<(&Database, &PathBuf)> {
+        self.0.as_ref().map(|(database, path)| (&**database, path))
+    }
+
     /// What was remembered, if anything.
     pub(crate) fn load(&self) -> Result<Option<Memory>, HomeError> {
         let Some((database, path)) = &self.0 else {

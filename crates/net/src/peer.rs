@@ -260,6 +260,7 @@ async fn run(settings: Settings, ground: Ground) -> Result<Handle, StartError> {
         endpoint,
         origin,
         seed: settings.chance.unwrap_or_else(seed),
+        restored: store.load_records()?,
         contacts: Contacts::new(memory, store, is_known),
         events,
         requests: asked,

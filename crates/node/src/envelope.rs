@@ -23,6 +23,8 @@ impl Port {
     pub const DIRECTORY: Self = Self(1);
     /// What a peer tells of its rings.
     pub const INSPECT: Self = Self(2);
+    /// Records: small values under keys.
+    pub const RECORDS: Self = Self(3);
     /// The application's messages.
     pub const APP: Self = Self(16);
 }

@@ -3,11 +3,11 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use ringweave_ids::{Peer, PeerId};
+use ringweave_ids::{Key, Peer, PeerId};
 use ringweave_overlay::{Loss, Overlay};
 use serde::{Deserialize, Serialize};
 
-use crate::{Envelope, Repair};
+use crate::{Envelope, Fetched, NotKept, Owned, Repair, Saved, Stored};
 
 /// One input of a node.
 pub enum Input<O: Overlay> {
@@ -25,6 +25,8 @@ pub enum Input<O: Overlay> {
     Command(Ticket, Command<O::Address>),
     /// The application took this many messages and payload bytes out of its inbox.
     Drained(usize, usize),
+    /// Records that this peer had in an earlier life, or under another topology.
+    Restore(Vec<Saved>),
     /// Nothing more waits for this node right now: what was held back for company goes.
     Rest,
     /// Leave the network.
@@ -51,6 +53,7 @@ impl<O: Overlay> fmt::Debug for Input<O> {
                 .field(messages)
                 .field(bytes)
                 .finish(),
+            Self::Restore(saved) => f.debug_tuple("Restore").field(&saved.len()).finish(),
             Self::Rest => f.write_str("Rest"),
             Self::Leave => f.write_str("Leave"),
         }
@@ -160,6 +163,19 @@ pub enum Command<A> {
     Resolve(Query<A>, Effort),
     /// What the holder of an address tells of its rings; answered by [`Event::Inspected`].
     Inspect(Destination<A>),
+    /// Keep a value in the network, and renew it while this peer runs; answered by [`Event::Put`].
+    Put {
+        /// What this peer calls it; without a name it is immutable, and its key is its hash.
+        name: Option<String>,
+        /// At most [`MAX_VALUE`](crate::MAX_VALUE) bytes; nothing deletes it.
+        value: Option<Bytes>,
+        /// How long it is kept without this peer.
+        lease: Duration,
+    },
+    /// What is kept under a key; answered by [`Event::Got`].
+    Get(Key),
+    /// What this peer keeps alive in the network; answered by [`Event::Owned`].
+    Owned,
 }
 
 /// How hard to look for a peer.
@@ -223,6 +239,15 @@ pub enum Event<A> {
     Resolved(Ticket, Result<Vec<Placed<A>>, Failure>),
     /// What a peer tells of its rings.
     Inspected(Ticket, Result<Listing<A>, Outcome<A>>),
+    /// What became of a record.
+    Put(Ticket, Result<Stored, NotKept>),
+    /// What is kept under a key: nothing, if nobody has it.
+    Got(Ticket, Result<Option<Fetched>, NotKept>),
+    /// What this peer keeps alive in the network.
+    Owned(Ticket, Vec<Owned>),
+    /// What this peer has under a key is another record now, or none ([`Node::saved`](crate::Node::saved)):
+    /// for a host with a disk.
+    Kept(Key),
     /// Nonsense came from the network.
     Fault(&'static str),
 }

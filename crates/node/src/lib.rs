@@ -15,6 +15,7 @@ mod inspect;
 mod io;
 mod lru;
 mod node;
+mod records;
 mod repair;
 mod router;
 pub mod wire;
@@ -26,6 +27,10 @@ pub use io::{
     MessageKind, Outcome, Output, Placed, Query, Ticket, Traced, Turn,
 };
 pub use node::{Counters, Node, Settings, Tick, Timer};
+pub use records::{
+    Denial, Fetched, MAX_LEASE, MAX_RECORD_NAME, MAX_VALUE, MIN_LEASE, NotKept, Owned, Record,
+    Saved, Stored,
+};
 pub use repair::{Known, Lacking, MAX_NAMED, Repair};
 pub use router::at_hop;
 

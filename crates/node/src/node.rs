@@ -2,14 +2,14 @@
 
 use std::{fmt, ops::AddAssign, sync::Arc};
 
-use ringweave_ids::{Peer, Random, Time};
+use ringweave_ids::{Key, Peer, Random, Time};
 use ringweave_overlay::{
     Cx, Event as Upkeep, Host, Input as OverlayInput, Neighbour, Output as OverlayOutput, Overlay,
     Profile, View, Wish,
 };
 
 use crate::{
-    Event, Frame, Input, Lane, Output,
+    Event, Frame, Input, Lane, Output, Saved,
     router::{Ground, Router},
 };
 
@@ -54,6 +54,8 @@ pub enum Tick {
     Compare,
     /// Broadcasts that are no longer recent are forgotten.
     Forget,
+    /// Records are renewed, compared with their other holders, and expire.
+    Records,
 }
 
 /// Counters since the start of a node.
@@ -211,6 +213,11 @@ impl<O: Overlay> Node<O> {
                     router.on_drained(ground, messages, bytes);
                 });
             }
+            Input::Restore(saved) => {
+                self.with(now, random, host, out, |router, ground| {
+                    router.restore_records(ground, saved);
+                });
+            }
             Input::Rest => {
                 if self.router.owes() {
                     self.with(now, random, host, out, Router::flush_acks);
@@ -257,6 +264,16 @@ impl<O: Overlay> Node<O> {
     /// Appends the peers of the overlay's table to `found`, in the overlay's order.
     pub fn neighbours(&self, found: &mut Vec<Neighbour<O::Address>>) {
         self.overlay.neighbours(found);
+    }
+
+    /// The record that this peer has under a key, for others or of its own.
+    pub fn saved(&self, key: &Key, now: Time) -> Option<Saved> {
+        self.router.saved(key, now)
+    }
+
+    /// Every record that this peer has, by key.
+    pub fn all_saved(&self, now: Time) -> Vec<Saved> {
+        self.router.all_saved(now)
     }
 
     /// Appends every handle that this peer may still name, in no order, some more than once: what the

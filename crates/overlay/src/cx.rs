@@ -22,6 +22,11 @@ pub trait Host {
     fn verify_network(&self, bytes: &[u8], signature: &Signature) -> bool;
     /// The network's public key.
     fn network(&self) -> &[u8; 32];
+    /// Milliseconds since 1970 by the host's clock, to date what others keep. A simulation that begins
+    /// in 1970 needs no other clock than its own.
+    fn clock(&self, now: Time) -> u64 {
+        now.as_micros() / 1_000
+    }
 }
 
 /// What a peer says of itself when it joins; it may differ from peer to peer.

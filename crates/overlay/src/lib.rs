@@ -111,7 +111,8 @@ pub trait Overlay: Sized + Send + 'static {
         found: &mut Vec<Peer>,
     );
 
-    /// The other peers that hold local copies of `key`, best first; asked of the key's owner.
+    /// The other peers that hold local copies of `key`, best first; asked of the key's owner. At least
+    /// `n` where there are so many, and all that may be asked in the owner's place.
     fn replicas(&self, view: &View<'_, Self>, key: &Key, n: usize, found: &mut Vec<Peer>);
 
     /// The address of a peer in this peer's own table.

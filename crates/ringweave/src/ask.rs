@@ -352,7 +352,7 @@ impl Ask<'_> {
         ))
     }
 
-    fn client(self) -> Result<Client, Problem> {
+    pub(crate) fn client(self) -> Result<Client, Problem> {
         Ok(Client::open(self.data)?)
     }
 

@@ -88,6 +88,21 @@ Examples:
   ringweave evolve --to polyring
   ringweave --data /tmp/a evolve --to kademlia --json")]
     Evolve(EvolveArgs),
+    /// Keep small records in the network, and read them
+    #[command(
+        subcommand,
+        after_help = "\
+KEY is 64 hexadecimal digits, as `put` prints them, or the name of a record of the running peer.
+
+Examples:
+  ringweave kv put colour green                   keep it, and renew it while the peer runs
+  ringweave kv put colour blue --lease 2h         replace it; it outlives the peer by two hours
+  ringweave kv get colour                         one's own, by its name
+  ringweave kv get 5fd1...                        anybody's, by its key
+  ringweave kv put notes - < notes.txt            the value from standard input, at most 60 KiB
+  ringweave kv put --immutable 'never changes'    its key is its BLAKE3 hash"
+    )]
+    Kv(KvCommand),
     /// Try a topology out on simulated peers, up to millions
     #[command(
         subcommand,
@@ -236,6 +251,66 @@ pub(crate) struct BroadcastArgs {
     pub(crate) text: String,
 }
 
+/// What can be done with records.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KvCommand {
+    /// Keep a value under a name of the running peer's
+    Put(PutArgs),
+    /// Print the value under a key
+    Get(KeyArgs),
+    /// Delete a record of the running peer
+    Del(NameArgs),
+    /// List what the running peer keeps alive in the network
+    List,
+}
+
+/// What `kv put` takes.
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    /// What to call it
+    #[arg(required_unless_present = "immutable")]
+    pub(crate) name: Option<String>,
+    /// Its value: a text of at most 60 KiB, or - for standard input
+    #[arg(required_unless_present = "immutable")]
+    pub(crate) value: Option<String>,
+    /// Keep this value, which never changes, under its hash: a text, or - for standard input
+    #[arg(long, value_name = "VALUE", conflicts_with_all = ["name", "value"])]
+    pub(crate) immutable: Option<String>,
+    /// How long it stays without the running peer: 90s, 30m, 2h, 7d
+    #[arg(long, default_value = "1h", value_name = "SPAN", value_parser = lease)]
+    pub(crate) lease: u64,
+}
+
+/// What `kv get` takes.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// 64 hexadecimal digits, or the name of a record of the running peer
+    pub(crate) key: String,
+}
+
+/// What `kv del` takes.
+#[derive(Debug, Args)]
+pub(crate) struct NameArgs {
+    /// What the running peer calls it
+    pub(crate) name: String,
+}
+
+/// A span in seconds.
+fn lease(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        unit => return Err(format!("{unit:?} is no unit: write 90s, 30m, 2h or 7d")),
+    };
+    let count = digits.parse::<u64>().ok();
+    count
+        .and_then(|count| count.checked_mul(unit))
+        .ok_or_else(|| format!("{text:?} is no span: write 90s, 30m, 2h or 7d"))
+}
+
 /// What `evolve` takes.
 #[derive(Debug, Args)]
 pub(crate) struct EvolveArgs {
@@ -251,5 +326,22 @@ mod tests {
     #[test]
     fn the_words_are_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn spans_are_read_in_their_units() {
+        let read = ["90", "90s", "30m", "30min", "2h", "7d"].map(super::lease);
+        assert_eq!(read, [90, 90, 1_800, 1_800, 7_200, 604_800].map(Ok));
+        for wrong in [
+            "",
+            "h",
+            "2w",
+            "-1h",
+            "1.5h",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
+            assert!(super::lease(wrong).is_err(), "{wrong}");
+        }
     }
 }

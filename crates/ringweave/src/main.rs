@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 mod draw;
 mod exit;
+mod kv;
 mod print;
 mod settings;
 mod sim;
@@ -85,6 +86,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Problem> {
             Command::Broadcast(args) => ask.broadcast(args).await,
             Command::Listen => ask.listen().await,
             Command::Evolve(args) => ask.evolve(args).await,
+            Command::Kv(command) => ask.kv(command).await,
             Command::Completions { .. } | Command::Demo(_) | Command::Sim(_) | Command::Up(_) => {
                 unreachable!("answered above")
             }

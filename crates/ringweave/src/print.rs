@@ -15,12 +15,24 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Problem> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", text.as_ref())
         .and_then(|()| out.flush())
-        .map_err(|error| {
-            Problem::new(
-                Word::Failed,
-                format!("cannot write to standard output: {error}"),
-            )
-        })
+        .map_err(closed)
+}
+
+/// Prints bytes as they are.
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Problem> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(closed)
+}
+
+fn closed(error: io::Error) -> Problem {
+    Problem::new(
+        Word::Failed,
+        format!("cannot write to standard output: {error}"),
+    )
 }
 
 /// Prints an object on one line.

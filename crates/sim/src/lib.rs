@@ -17,8 +17,8 @@ mod world;
 
 pub use read::FileError;
 pub use report::{
-    Broadcast, Healing, Invariants, Keys, Level, Load, Outcome, Quantiles, Report, Series, State,
-    Stretch, Upkeep,
+    Broadcast, Healing, Invariants, Keys, Level, Load, Outcome, Quantiles, Records, Report, Series,
+    State, Stretch, Upkeep,
 };
 pub use scenario::{
     Axis, Bootstrap, Canary, Churn, Expectation, Fault, FaultKind, Fingers, Form, Grid, GridRun,

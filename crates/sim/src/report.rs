@@ -56,6 +56,9 @@ pub struct Report {
     pub levels: Vec<Level>,
     /// Questions to the directory; null if none was asked.
     pub keys: Option<Keys>,
+    /// Records; null if none was put.
+    #[serde(default)]
+    pub records: Option<Records>,
     /// Checks made and violated.
     pub invariants: Invariants,
     /// Simulated seconds from the last fault until the invariants held; null without faults, or if
@@ -196,6 +199,29 @@ pub struct Keys {
     pub answered: u64,
     /// Answered with the very peer.
     pub found: u64,
+}
+
+/// Records that were put, replaced and read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Records {
+    /// Puts that were answered, new values of old records included.
+    pub put: u64,
+    /// Those of them that were acknowledged.
+    pub kept: u64,
+    /// Reads of acknowledged records that were answered.
+    pub read: u64,
+    /// Those that found the value last acknowledged before, or a newer one.
+    pub found: u64,
+    /// Those that found an older one: always 0 in a sound service.
+    pub stale: u64,
+    /// Those that were told that there is nothing: likewise.
+    pub missing: u64,
+    /// Those that were told that the holders cannot be reached.
+    pub unreachable: u64,
+    /// Messages about records a second a peer, puts and reads included.
+    pub messages_per_s: f64,
+    /// Their bytes a second a peer, as the wire codec writes them.
+    pub bytes_per_s: f64,
 }
 
 /// Checks of the topology's invariants.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use ringweave_ids::Random;
 use ringweave_sim::{Bootstrap, Fingers, Scenario, Targets, Topology, Walk, Walked, walk};
 
 fn shape(topology: Topology, peers: u32) -> Scenario {
@@ -111,6 +112,70 @@ fn a_bare_table_bears_what_its_geometry_bears() {
     }
     let ring = failed(Topology::Chord);
     assert!(ring < 0.12, "{ring}");
+}
+
+/// The share of paths that fail in a sketch of the bare XOR geometry that knows nothing of our code: ids
+/// at random, one random peer for each bit in which another may first differ, always the nearest that lives.
+fn sketched(peers: usize, paths: u32, dead: f64, random: &mut Random) -> f64 {
+    let mut ids: Vec<u64> = (0..peers).map(|_| random.bits()).collect();
+    ids.sort_unstable();
+    let mut tables = Vec::with_capacity(peers);
+    for &id in &ids {
+        let mut table = [None; 64];
+        for (bit, slot) in table.iter_mut().enumerate() {
+            let low = (id ^ (1 << bit)) & (u64::MAX << bit);
+            let from = ids.partition_point(|&other| other < low);
+            let to = ids.partition_point(|&other| other <= low | !(u64::MAX << bit));
+            *slot = (from < to).then(|| from + random.below(to - from));
+        }
+        tables.push(table);
+    }
+    let lives: Vec<bool> = ids
+        .iter()
+        .map(|_| random.below(1_000) as f64 >= dead * 1_000.0)
+        .collect();
+    let mut alive = || loop {
+        let one = random.below(peers);
+        if lives[one] {
+            return one;
+        }
+    };
+    let mut failed = 0;
+    for _ in 0..paths {
+        let (mut at, goal) = (alive(), alive());
+        while at != goal {
+            let nearer = |&next: &usize| ids[next] ^ ids[goal] < ids[at] ^ ids[goal];
+            let live = tables[at].iter().flatten().copied();
+            let live = live.filter(|&next| lives[next]).filter(nearer);
+            let Some(next) = live.min_by_key(|&next| ids[next] ^ ids[goal]) else {
+                failed += 1;
+                break;
+            };
+            at = next;
+        }
+    }
+    f64::from(failed) / f64::from(paths)
+}
+
+#[test]
+fn a_bare_table_bears_what_a_sketch_of_it_bears() {
+    let random = &mut Random::new(1);
+    assert!(
+        sketched(4_096, 2_000, 0.0, random) == 0.0,
+        "a path ends early"
+    );
+    let sketched = sketched(4_096, 10_000, 0.3, random);
+    for topology in [Topology::Kademlia, Topology::Pastry] {
+        let bare = Walk {
+            dead: 0.3,
+            ..paths(bare(topology, 4_096), 10_000)
+        };
+        let failed = walked(&bare).failed;
+        assert!(
+            (failed - sketched).abs() < 0.05,
+            "{topology}: {failed}, not {sketched}"
+        );
+    }
 }
 
 #[test]

@@ -80,6 +80,7 @@ impl Hub {
         self.tell_news();
         self.expire();
         self.contacts.save(self.now, false);
+        self.write_records(false);
         self.sweep();
     }
 }

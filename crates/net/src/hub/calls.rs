@@ -2,7 +2,8 @@
 
 use ringweave_ids::{Guid, PeerId, Time};
 use ringweave_node::{
-    Command, Destination, Event as Told, Failure, Input, Outcome, Placed, Query, Ticket,
+    Command, Destination, Event as Told, Failure, Fetched, Input, NotKept, Outcome, Owned, Placed,
+    Query, Stored, Ticket,
 };
 use ringweave_overlay::Host as _;
 use tokio::sync::oneshot;
@@ -31,6 +32,9 @@ pub(super) enum Pending {
     Run(String, Answer<Run>),
     Broadcast(String, Answer<Spread>),
     Trace(String, Answer<Vec<TracedHop>>),
+    Put(Answer<Stored>),
+    Get(Answer<Option<Fetched>>),
+    Owned(oneshot::Sender<Vec<Owned>>),
     /// Part of the lookup of this number.
     Lookup(u64, Part),
     /// Part of the tree of this number.
@@ -121,6 +125,11 @@ impl Hub {
             Request::Invite(answer) => reply(answer, self.invite()),
             Request::Listen(answer) => reply(answer, self.shelf.listen()),
             Request::Evolve(to, answer) => reply(answer, self.begin_evolution(to)),
+            Request::Put(name, value, lease, answer) => {
+                self.ask(Pending::Put(answer), Command::Put { name, value, lease });
+            }
+            Request::Get(key, answer) => self.ask(Pending::Get(answer), Command::Get(key)),
+            Request::Owned(answer) => self.ask(Pending::Owned(answer), Command::Owned),
             Request::Leave(answer) => self.leave(Some(answer)),
         }
     }
@@ -133,7 +142,10 @@ impl Hub {
             | Told::Spread(ticket, _)
             | Told::Traced(ticket, _)
             | Told::Resolved(ticket, _)
-            | Told::Inspected(ticket, _) => *ticket,
+            | Told::Inspected(ticket, _)
+            | Told::Put(ticket, _)
+            | Told::Got(ticket, _)
+            | Told::Owned(ticket, _) => *ticket,
             _ => return,
         };
         let Some((_, pending)) = self.calls.pending.remove(&ticket.0) else {
@@ -182,6 +194,13 @@ impl Hub {
             (Pending::Tree(number), Told::Inspected(_, result)) => {
                 self.on_listing(number, result.ok())
             }
+            (Pending::Put(answer), Told::Put(_, result)) => {
+                reply(answer, result.map_err(CallError::Record));
+            }
+            (Pending::Get(answer), Told::Got(_, result)) => {
+                reply(answer, result.map_err(CallError::Record));
+            }
+            (Pending::Owned(answer), Told::Owned(_, owned)) => reply(answer, owned),
             (pending, _) => self.fail(pending),
         }
     }
@@ -207,6 +226,9 @@ impl Hub {
             Pending::Run(to, answer) => reply(answer, Err(timeout(to))),
             Pending::Broadcast(to, answer) => reply(answer, Err(timeout(to))),
             Pending::Trace(to, answer) => reply(answer, Err(timeout(to))),
+            Pending::Put(answer) => reply(answer, Err(unanswered())),
+            Pending::Get(answer) => reply(answer, Err(unanswered())),
+            Pending::Owned(answer) => reply(answer, Vec::new()),
             Pending::Lookup(number, part) => self.on_looked_up(number, part, Err(Failure::Timeout)),
             Pending::Tree(number) => self.on_listing(number, None),
         }
@@ -312,6 +334,10 @@ pub(super) fn name(who: &PeerRef) -> String {
 
 pub(super) const fn failed(failure: Failure, peer: String, at: Option<Guid>) -> CallError {
     CallError::Failed { failure, peer, at }
+}
+
+const fn unanswered() -> CallError {
+    CallError::Record(NotKept::Failed(Failure::Timeout))
 }
 
 fn undelivered(outcome: Outcome<Guid>, to: String) -> CallError {

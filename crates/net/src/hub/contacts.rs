@@ -142,6 +142,11 @@ impl Contacts {
         }));
     }
 
+    /// Where this peer remembers.
+    pub(super) fn store(&self) -> Store {
+        self.store.clone()
+    }
+
     /// Waits until what was to be written is written.
     pub(super) async fn written(&mut self) {
         if let Some(saving) = self.saving.take() {

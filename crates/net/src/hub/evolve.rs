@@ -186,8 +186,8 @@ impl Hub {
         }
         if ended.iter().any(|(number, _)| *number == voice) {
             // This peer missed a stage: there is nothing left to wait for.
-            self.end(voice);
             self.speak_over(wanted[0].0);
+            self.end(voice);
         }
         tracing::info!(?before, now = ?wanted, "the network has another edition");
         self.watch(PeerEvent::Evolving {
@@ -199,7 +199,14 @@ impl Hub {
 
     /// Messages go over this instance from now on.
     fn speak_over(&mut self, number: u32) {
+        let saved = self.node().all_saved(self.now);
         self.voice = number;
+        if !saved.is_empty() {
+            self.step(number, Input::Restore(saved));
+        }
+        for saved in self.node().all_saved(self.now) {
+            self.ledger.note(saved.record.key());
+        }
         let place = self.node().address().cloned();
         self.contacts.is_placed = place.is_some();
         match place {

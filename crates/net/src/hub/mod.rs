@@ -34,7 +34,7 @@ use std::{
 
 use iroh::Endpoint;
 use ringweave_ids::{Guid, Peer, Random, Time};
-use ringweave_node::{Counters, Event as Told, Input, Message, Output};
+use ringweave_node::{Counters, Event as Told, Input, Message, Output, Saved};
 use ringweave_overlay::{Host as _, Loss, Profile, any::Any};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -62,6 +62,7 @@ use crate::{
     inbox::Shelf,
     invite::Invite,
     lan::Lan,
+    ledger::Ledger,
 };
 
 /// Events and requests taken at one wake before the links are served.
@@ -91,6 +92,8 @@ pub(crate) struct Parts {
     pub(crate) relays: Relays,
     /// Kept as long as the peer lives: its directory, its announcement on the local network.
     pub(crate) kept: (Option<Home>, Option<Lan>),
+    /// Records of an earlier life.
+    pub(crate) restored: Vec<Saved>,
 }
 
 /// Why a first join came to nothing.
@@ -147,6 +150,10 @@ pub(crate) struct Hub {
     relays: Relays,
     calls: Calls,
     shelf: Arc<Shelf>,
+    /// Records of an earlier life, for the node to take back.
+    restored: Vec<Saved>,
+    /// Records that are to be written to the disk.
+    ledger: Ledger,
     /// Messages for the shelf, since the last flush.
     arrived: Vec<(u32, Message)>,
     traffic: flow::Traffic,
@@ -199,6 +206,8 @@ impl Hub {
             relays: parts.relays,
             calls: Calls::default(),
             shelf: Shelf::new(report.clone()),
+            restored: parts.restored,
+            ledger: Ledger::default(),
             arrived: Vec::new(),
             traffic: flow::Traffic::default(),
             events,
@@ -221,6 +230,10 @@ impl Hub {
         self.now = self.clock();
         self.next_tick = self.now;
         self.start_relays();
+        let records = std::mem::take(&mut self.restored);
+        if !records.is_empty() {
+            self.step(self.voice, Input::Restore(records));
+        }
         self.enter();
         self.flush();
         loop {
@@ -353,6 +366,8 @@ impl Hub {
     fn tell(&mut self, number: u32, event: Told<Guid>) {
         match event {
             Told::Message(message) => self.arrived.push((number, message)),
+            Told::Kept(key) if number == self.voice => self.ledger.note(key),
+            Told::Kept(_) => {}
             Told::Changed => {}
             Told::Fault(kind) => tracing::debug!(kind, "nonsense from the network"),
             Told::Left => self.on_left(number),
@@ -415,6 +430,20 @@ impl Hub {
     }
 
     /// Ends everything in order: last bytes out, connections closed, memory written.
+    /// Starts to write the records that changed, if it is time.
+    fn write_records(&mut self, is_last: bool) {
+        let now = self.now;
+        let keys = self.ledger.due(now, is_last);
+        if keys.is_empty() {
+            return;
+        }
+        let changes = keys
+            .into_iter()
+            .map(|key| (key, self.node().saved(&key, now)));
+        let changes = changes.collect();
+        self.ledger.write(self.contacts.store(), changes);
+    }
+
     async fn stop(mut self) {
         let links: Vec<_> = self
             .slots
@@ -431,11 +460,13 @@ impl Hub {
             }));
         drained.await;
         self.contacts.save(self.now, true);
+        self.write_records(true);
         self.relays.stop().await;
         if timeout(CLOSING, self.endpoint.close()).await.is_err() {
             tracing::debug!("the endpoint took too long to close");
         }
         self.contacts.written().await;
+        self.ledger.wait().await;
         self.shelf.put(&mut self.arrived);
         self.shelf.close();
         self.watch(PeerEvent::Left);

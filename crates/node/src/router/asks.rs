@@ -11,7 +11,10 @@ use ringweave_ids::{PeerId, Time};
 use ringweave_overlay::{Overlay, Target};
 
 use super::{DEADLINE, Ground, Local, Router, finder::Found, trace::Trail};
-use crate::{Cast, Envelope, Failure, Placed, Port, Ticket};
+use crate::{
+    Cast, Envelope, Failure, Placed, Port, Ticket,
+    records::{Answer, Errand},
+};
 
 /// Questions under way; more fail at once.
 const ASKS: usize = 4_096;
@@ -40,6 +43,8 @@ pub(crate) enum Purpose<A> {
     Holder(A),
     /// What are your rings.
     Inspect(Ticket),
+    /// About a record.
+    Record(Errand),
     /// The way to you.
     Trace(Ticket, Trail<A>),
 }
@@ -64,6 +69,8 @@ pub(crate) enum Reply<A> {
     Peers(Vec<Placed<A>>),
     /// What a peer tells of its rings.
     Listing(crate::Listing<A>),
+    /// What a holder of records says.
+    Record(Answer),
     /// The whole way.
     Way,
 }
@@ -106,6 +113,7 @@ impl<A> Ask<A> {
         match self.purpose {
             Purpose::Put | Purpose::HandOver => PUT_PATIENCE,
             Purpose::Lookup(_) => OWNER_PATIENCE,
+            Purpose::Record(errand) => errand.patience(),
             Purpose::Holder(_) | Purpose::Inspect(_) | Purpose::Trace(..) => DEADLINE,
         }
     }
@@ -174,6 +182,8 @@ impl<O: Overlay> Router<O> {
             Purpose::Trace(..) => LAST_RETRY,
             // A record is in no hurry, and a way through a large network takes its time.
             Purpose::Put | Purpose::HandOver => LAST_RETRY,
+            // Its holder waits for others before it answers.
+            Purpose::Record(Errand::Put(..)) => LAST_RETRY,
             _ => (FIRST_RETRY * (1 << ask.tries.min(4))).min(LAST_RETRY),
         };
         ask.due = ground.now + wait;

@@ -38,6 +38,11 @@ impl<O: Overlay> Router<O> {
             Command::Run(to, payloads) => self.run(ground, ticket, to, payloads),
             Command::Multicast(to, payload) => self.multicast(ground, ticket, to, &payload),
             Command::Broadcast(below, payload) => self.broadcast(ground, ticket, below, payload),
+            Command::Put { name, value, lease } => {
+                self.put_record(ground, ticket, name, value, lease);
+            }
+            Command::Get(key) => self.get_record(ground, ticket, key),
+            Command::Owned => ground.tell(Event::Owned(ticket, self.own_records())),
             Command::Learn(placed) => self.finder.learn(&placed),
             Command::Trace(Destination::Peer(id)) if id == self.me => {
                 let (trail, now) = (Trail::default(), ground.now);
@@ -170,6 +175,7 @@ impl<O: Overlay> Router<O> {
             (Purpose::Put | Purpose::HandOver, Reply::Kept)
                 | (Purpose::Lookup(_), Reply::Peers(_))
                 | (Purpose::Holder(_) | Purpose::Inspect(_), Reply::Listing(_))
+                | (Purpose::Record(_), Reply::Record(_))
         );
         let is_asked = match &ask.aim {
             Aim::Peer(id) => *id == from,
@@ -195,6 +201,9 @@ impl<O: Overlay> Router<O> {
             (Purpose::Lookup(number), reply) => self.on_looked_up(ground, number, reply),
             (Purpose::Put, Reply::Failed(..)) => self.on_put_failed(ground),
             (Purpose::Put | Purpose::HandOver, _) => {}
+            (Purpose::Record(errand), reply) => {
+                self.on_record_reply(ground, errand, started, reply);
+            }
             (Purpose::Holder(address), Reply::Listing(listing)) => {
                 self.on_holder(ground, &address, Ok(listing.me), started);
             }
@@ -238,6 +247,8 @@ fn aim<A>(to: Destination<A>) -> Aim<A> {
 fn failure_of<A>(reply: Reply<A>) -> (Failure, Option<A>) {
     match reply {
         Reply::Failed(failure, at) => (failure, at),
-        Reply::Kept | Reply::Peers(_) | Reply::Listing(_) | Reply::Way => (Failure::Timeout, None),
+        Reply::Kept | Reply::Peers(_) | Reply::Listing(_) | Reply::Record(_) | Reply::Way => {
+            (Failure::Timeout, None)
+        }
     }
 }

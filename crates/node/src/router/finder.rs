@@ -341,7 +341,7 @@ impl<O: Overlay> Router<O> {
             // No second owner is no contradiction.
             Reply::Failed(Failure::NotFound, _) => {}
             Reply::Failed(failure, _) => lookup.failure = Some(failure),
-            Reply::Kept | Reply::Listing(_) | Reply::Way => {}
+            Reply::Kept | Reply::Listing(_) | Reply::Record(_) | Reply::Way => {}
         }
         lookup.choice += 1;
         if lookup.choice < CHOICES {

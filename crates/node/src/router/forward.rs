@@ -97,6 +97,9 @@ impl<O: Overlay> Router<O> {
         let lane = if envelope.flow.port == Port::APP {
             self.counters.forwarded += 1;
             Lane::Message
+        } else if envelope.flow.port == Port::RECORDS {
+            // As large as messages.
+            Lane::Message
         } else {
             Lane::Control
         };

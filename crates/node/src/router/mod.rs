@@ -41,7 +41,7 @@ use ringweave_overlay::{Event as Upkeep, Overlay, Target, View, Wish};
 
 use crate::{
     Cast, Counters, Envelope, Event, Failure, Flow, MAX_PAYLOAD, MessageKind, Output, Placed, Port,
-    Tick, Timer, directory::Directory, lru::Lru,
+    Tick, Timer, directory::Directory, lru::Lru, records::Records,
 };
 use asks::Asks;
 pub(crate) use asks::{Aim, Purpose, Reply};
@@ -93,7 +93,7 @@ impl<O: Overlay> Ground<'_, O> {
 
 /// Everything of a peer above its overlay.
 pub(crate) struct Router<O: Overlay> {
-    me: PeerId,
+    pub(crate) me: PeerId,
     incarnation: u64,
     name: Option<String>,
     /// Where this peer sits, or sat last.
@@ -108,6 +108,8 @@ pub(crate) struct Router<O: Overlay> {
     finder: Finder<O::Address>,
     jobs: Jobs<O::Address>,
     pub(crate) directory: Directory<O::Address>,
+    /// Made when there is a record: in a large world most peers have none.
+    pub(crate) records: Option<Box<Records<O::Address>>>,
     /// Flows of answers, by the peer that is answered and the port.
     answers: Lru<(PeerId, Port), Arc<Flow<O::Address>>>,
     /// Marks of who was answered lately and has no flow there yet: most are answered once.
@@ -153,6 +155,7 @@ impl<O: Overlay> Router<O> {
             finder: Finder::new(seed),
             jobs: Jobs::default(),
             directory: Directory::default(),
+            records: None,
             answers: Lru::new(ANSWER_FLOWS, seed),
             answered: [0; ANSWERED],
             corrections: VecDeque::new(),
@@ -355,6 +358,7 @@ impl<O: Overlay> Router<O> {
                 Port::ROUTER => self.on_control(ground, &envelope),
                 Port::DIRECTORY => self.on_directory(ground, &envelope),
                 Port::INSPECT => self.on_inspect(ground, &envelope),
+                Port::RECORDS => self.on_records(ground, &envelope),
                 _ => self.fault(ground, "a message for a service that is not here"),
             }
         }
@@ -432,13 +436,15 @@ impl<O: Overlay> Router<O> {
             Tick::Directory => self.tend_directory(ground),
             Tick::Compare => self.compare(ground),
             Tick::Forget => self.forget_broadcasts(ground),
+            Tick::Records => self.tend_records(ground),
             Tick::Retries => {
                 self.is_ticking = false;
-                // All five are looked at, whatever the others have left to do.
+                // All six are looked at, whatever the others have left to do.
                 let is_busy = self.retry_sends(ground)
                     | self.skip_gaps(ground)
                     | self.close_spreads(ground)
                     | self.repair_spreads(ground)
+                    | self.hedge_reads(ground)
                     | self.retry_asks(ground);
                 if is_busy {
                     self.tick(ground);
@@ -471,6 +477,7 @@ impl<O: Overlay> Router<O> {
                 self.finder.forget_absent();
                 self.hurry(ground);
                 self.on_changed(ground);
+                self.holders_changed(ground);
                 self.compare_soon(ground);
             }
             Upkeep::Fault(_) => self.counters.faults += 1,

@@ -320,7 +320,10 @@ impl Swarm {
             | Event::Spread(of, _)
             | Event::Traced(of, _)
             | Event::Resolved(of, _)
-            | Event::Inspected(of, _) => *of == ticket,
+            | Event::Inspected(of, _)
+            | Event::Put(of, _)
+            | Event::Got(of, _)
+            | Event::Owned(of, _) => *of == ticket,
             _ => false,
         };
         self.events.iter().map(|(_, event)| event).find(is_it)

@@ -163,7 +163,13 @@ impl Overlay for Tree {
 
     fn closest(&self, _: &View<'_, Self>, _: &Target<u32>, _: usize, _: &mut Vec<Peer>) {}
 
-    fn replicas(&self, _: &View<'_, Self>, _: &Key, _: usize, _: &mut Vec<Peer>) {}
+    /// Its neighbours, whatever the key.
+    fn replicas(&self, _: &View<'_, Self>, _: &Key, n: usize, found: &mut Vec<Peer>) {
+        let mut table = Vec::new();
+        self.neighbours(&mut table);
+        let linked = table.into_iter().filter(|entry| entry.linked);
+        found.extend(linked.map(|entry| entry.peer).take(n));
+    }
 
     fn locate(&self, view: &View<'_, Self>, peer: &PeerId) -> Option<u32> {
         let mut table = Vec::new();

@@ -272,7 +272,11 @@ impl Polyring {
         let own = &self.table.own;
         let others = rank(own, key).filter(|cell| cell.position != self.table.mine);
         let others = others.filter_map(|cell| self.first(own.members(cell)));
-        found.extend(self.linked_mates().chain(others).take(n));
+        // All members of a cluster answer for its keys.
+        let first = found.len();
+        found.extend(self.linked_mates());
+        let mates = found.len() - first;
+        found.extend(others.take(n.saturating_sub(mates)));
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {

@@ -197,6 +197,13 @@ const FLAGS: &[Flag] = &[
     ("multicasts", "N", LOAD, "Messages to eight peers each"),
     ("keys", "N", LOAD, "Questions to the directory"),
     (
+        "records",
+        "N",
+        LOAD,
+        "Records that are put in the first tenth of the time",
+    ),
+    ("reads", "N", LOAD, "Reads of records in the rest of it"),
+    (
         "payload",
         "BYTES",
         LOAD,

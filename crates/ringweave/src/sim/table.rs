@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringweave_sim::{Broadcast, Healing, Report, Walked};
+use ringweave_sim::{Broadcast, Healing, Records, Report, Walked};
 
 /// A figure: its topic, its name within the topic, and the figure with its unit.
 type Row = (&'static str, &'static str, String);
@@ -103,6 +103,7 @@ fn rows(report: &Report) -> Vec<Row> {
     }
     let stretch = report.stretch;
     let (upkeep, load) = (report.upkeep, report.load);
+    let records = |of: fn(&Records) -> u64| maybe(report.records.as_ref().map(of), count);
     let spread = |of: fn(&Broadcast) -> u64| maybe(report.broadcast.as_ref().map(of), count);
     rows.extend([
         ("stretch", "p50", maybe(stretch.map(|all| all.p50), decimal)),
@@ -121,6 +122,17 @@ fn rows(report: &Report) -> Vec<Row> {
             "broadcast",
             "last",
             maybe(report.broadcast.map(|all| all.last_ms), milliseconds),
+        ),
+        ("records", "put", records(|all| all.put)),
+        ("records", "kept", records(|all| all.kept)),
+        ("records", "read", records(|all| all.read)),
+        ("records", "stale", records(|all| all.stale)),
+        ("records", "missing", records(|all| all.missing)),
+        ("records", "unreachable", records(|all| all.unreachable)),
+        (
+            "records",
+            "bytes",
+            maybe(report.records.map(|all| all.bytes_per_s), per_second),
         ),
         ("contacts", "mean", decimal(report.state.contacts_mean)),
         ("contacts", "max", count(report.state.contacts_max)),
@@ -300,6 +312,7 @@ pub(super) mod tests {
             },
             levels: Vec::new(),
             keys: None,
+            records: None,
             heal_s: None,
             healing: None,
             events: 1_234_567,
@@ -321,7 +334,7 @@ pub(super) mod tests {
         ] {
             assert!(table.contains(line), "{line}:\n{table}");
         }
-        assert_eq!(table.lines().count(), 14, "{table}");
+        assert_eq!(table.lines().count(), 15, "{table}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod door;
 mod peer;
+mod records;
 mod topologies;
 
 use std::{

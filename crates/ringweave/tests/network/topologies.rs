@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     peer::{Peer, ask, try_ask},
-    texts,
+    records, texts,
 };
 
 #[test]
@@ -41,6 +41,7 @@ fn told_of(topology: Topology) {
         look_around(name, peer, &others(peers, peer));
     }
     find(topology, &bo, &cleo);
+    records::are_kept(topology, peers);
     founder_leaves_and_comes_back(name, anna, &bo, &cleo);
 }
 

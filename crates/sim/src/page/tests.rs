@@ -52,6 +52,7 @@ fn full(factor: f64, peers: u32) -> Outcome {
                 })
                 .collect(),
             keys: None,
+            records: None,
             heal_s: Some(4.25),
             healing: None,
             peak_rss_bytes: Some(300 << 20),
@@ -104,6 +105,7 @@ fn bare(peers: u32) -> Outcome {
             },
             levels: Vec::new(),
             keys: None,
+            records: None,
             heal_s: None,
             healing: None,
             events: 1_234_567,

@@ -61,6 +61,10 @@ pub struct Scenario {
     pub multicasts: u32,
     /// Questions to the directory after T = 0, each for a random peer.
     pub keys: u32,
+    /// Records that are put in the first tenth of the time, with leases of two hours.
+    pub records: u32,
+    /// Reads of them in the rest of it; after every eighth the record's writer, if it lives, puts a new value.
+    pub reads: u64,
     /// Bytes of payload in each message, 16 to 65,536.
     pub payload: u32,
     /// A share of the peers crashes at once.
@@ -158,6 +162,8 @@ impl Default for Scenario {
             broadcasts: 0,
             multicasts: 0,
             keys: 0,
+            records: 0,
+            reads: 0,
             payload: 64,
             crash: None,
             partition: None,

@@ -21,6 +21,8 @@ pub(super) const MAX_SECONDS: f64 = 10_000_000.0;
 
 /// Most messages of a run: each is measured by itself.
 const MAX_LOOKUPS: u64 = 1_000_000_000;
+/// Most records of a run: what was last put is remembered of each.
+const MAX_RECORDS: u32 = 10_000_000;
 
 /// Longest one-way delay, in milliseconds.
 const MAX_DELAY_MS: f64 = 60_000.0;
@@ -221,6 +223,12 @@ pub const SETTINGS: &[Setting] = &[
     setting!(broadcasts, Number, whole, anything),
     setting!(multicasts, Number, whole, anything),
     setting!(keys, Number, whole, anything),
+    setting!(records, Number, whole, |of| within(
+        of.records,
+        0,
+        MAX_RECORDS
+    )),
+    setting!(reads, Number, whole, |of| within(of.reads, 0, MAX_LOOKUPS)),
     setting!(payload, Number, whole, |of| within(of.payload, 16, 65_536)),
     optional!(crash, Text, parse, |of| {
         of.crash

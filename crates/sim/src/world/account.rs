@@ -12,8 +12,8 @@ use super::{
     tally::{self, Upkeep},
 };
 use crate::{
-    Broadcast, Invariants, Keys, Level, Outcome, Quantiles, Report, Scenario, Series, State,
-    Stretch, measure,
+    Broadcast, Invariants, Keys, Level, Outcome, Quantiles, Records, Report, Scenario, Series,
+    State, Stretch, measure,
 };
 
 /// Places kept for a picture.
@@ -120,6 +120,7 @@ impl<O: Lab> Account<'_, O> {
                 answered: sums.answered,
                 found: sums.found,
             }),
+            records: self.records(),
             invariants: Invariants {
                 checked: self.findings.checked,
                 violated: self.findings.violated,
@@ -270,6 +271,17 @@ impl<O: Lab> Account<'_, O> {
                 sums.doubled
             )
         });
+        if self.scenario.records > 0 {
+            let Records { missing, stale, .. } = self.play.records.figures;
+            self.findings.check(missing == 0, || {
+                format!(
+                    "{missing} reads of records that had been kept were told that there is nothing"
+                )
+            });
+            self.findings.check(stale == 0, || {
+                format!("{stale} reads found an older value than had been kept")
+            });
+        }
         let is_at_rest = self.play.trouble.is_none() && !self.world.common.weather.has_dead_pairs();
         let Some(broadcast) = broadcast.filter(|_| is_at_rest) else {
             return;
@@ -294,12 +306,32 @@ impl<O: Lab> Account<'_, O> {
         });
     }
 
+    fn records(&self) -> Option<Records> {
+        let mut traffic = Upkeep::default();
+        for part in self.world.tallies() {
+            traffic.messages += part.traffic.messages;
+            traffic.bytes += part.traffic.bytes;
+            traffic.weighed += part.traffic.weighed;
+        }
+        let figures = self.play.records.figures;
+        let each = self.each_second(traffic).unwrap_or_default();
+        (self.scenario.records > 0).then_some(Records {
+            messages_per_s: each.messages_per_s,
+            bytes_per_s: each.bytes_per_s,
+            ..figures
+        })
+    }
+
     fn upkeep(&self) -> Option<crate::Upkeep> {
+        self.each_second(self.upkeep)
+    }
+
+    fn each_second(&self, counts: Upkeep) -> Option<crate::Upkeep> {
         let Upkeep {
             messages,
             bytes,
             weighed,
-        } = self.upkeep;
+        } = counts;
         let span = self.scenario.duration * f64::from(self.scenario.peers);
         let messages_per_s = messages as f64 / span;
         let bytes_each = bytes as f64 / (weighed as f64).max(1.0);

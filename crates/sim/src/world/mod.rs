@@ -30,6 +30,7 @@ mod path;
 mod play;
 mod polyring;
 mod prefixes;
+mod records;
 mod recovery;
 mod search;
 mod shard;

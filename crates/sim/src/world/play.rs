@@ -12,6 +12,7 @@ use super::{
     lab::Lab,
     load::{self, Kind},
     mishap::Mishap,
+    records::Records,
     tally::Delivery,
 };
 use crate::{Pairs, Scenario};
@@ -67,6 +68,7 @@ pub(crate) struct Play {
     broadcasts: Pace,
     multicasts: Pace,
     keys: Pace,
+    pub(crate) records: Records,
     pub(crate) sent: Vec<Sent>,
     /// Messages before this one are settled.
     settled: usize,
@@ -89,18 +91,18 @@ pub(crate) struct Play {
 }
 
 /// So many things, spread evenly.
-struct Pace {
+pub(super) struct Pace {
     count: u64,
     next: u64,
 }
 
 impl Pace {
-    fn new(count: u64) -> Self {
+    pub(super) fn new(count: u64) -> Self {
         Self { count, next: 0 }
     }
 
     /// The moment of the next one, if it comes before `until`; it is then done.
-    fn due(&mut self, start: u64, end: u64, until: u64) -> Option<(u64, u64)> {
+    pub(super) fn due(&mut self, start: u64, end: u64, until: u64) -> Option<(u64, u64)> {
         if self.next == self.count {
             return None;
         }
@@ -152,6 +154,7 @@ impl Play {
             broadcasts: Pace::new(u64::from(scenario.broadcasts)),
             multicasts: Pace::new(u64::from(scenario.multicasts)),
             keys: Pace::new(u64::from(scenario.keys)),
+            records: Records::new(scenario.records, scenario.reads, scenario.payload),
             sent: Vec::new(),
             settled: 0,
             misdelivered: 0,
@@ -179,7 +182,7 @@ impl Play {
     /// Whether everything planned has been set going and settled.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         let is_settled = self.settled == self.sent.len() && self.open.is_empty();
-        now >= self.end && is_settled && self.mishaps.is_empty()
+        now >= self.end && is_settled && self.mishaps.is_empty() && self.records.is_over()
     }
 
     /// Whether something has gone wrong, or does now.
@@ -227,6 +230,12 @@ impl Play {
         while let Some((at, _)) = self.keys.due(start, end, until) {
             self.ask(world, at);
         }
+        let Self {
+            records, random, ..
+        } = self;
+        records.plan(world, (start, end, until), |world| {
+            drawn(random, world, |_| true)
+        });
         // More of them wait for the next second.
         while self.open.len() < OPEN
             && let Some((at, _)) = self.broadcasts.due(start, end, until)
@@ -246,9 +255,7 @@ impl Play {
         world: &World<O>,
         is_it: impl Fn(u32) -> bool,
     ) -> Option<u32> {
-        let count = world.count() as usize;
-        let mut draws = (0..TRIES).map(|_| self.random.below(count) as u32);
-        draws.find(|peer| is_it(*peer) && world.actor(*peer).address().is_some())
+        drawn(&mut self.random, world, is_it)
     }
 
     /// Whom a newcomer is told of: peers of one part, which it then belongs to itself.
@@ -395,10 +402,13 @@ impl Play {
     fn gather<O: Lab>(&mut self, world: &mut World<O>) {
         let mut deliveries: Vec<Delivery> = Vec::new();
         let mut asked: Vec<u64> = Vec::new();
+        let mut heard = Vec::new();
         for tally in world.tallies_mut() {
             deliveries.append(&mut tally.deliveries);
             asked.append(&mut tally.asked);
+            heard.append(&mut tally.records);
         }
+        self.records.gather(heard);
         for ticket in asked {
             if ticket & (SPREADS | KEYS) == SPREADS {
                 self.spreads[(ticket ^ SPREADS) as usize].is_begun = true;
@@ -459,6 +469,17 @@ impl Play {
             }
         }
     }
+}
+
+/// A peer that is up, has a place, and is one of these.
+fn drawn<O: Lab>(
+    random: &mut Random,
+    world: &World<O>,
+    is_it: impl Fn(u32) -> bool,
+) -> Option<u32> {
+    let count = world.count() as usize;
+    let mut draws = (0..TRIES).map(|_| random.below(count) as u32);
+    draws.find(|peer| is_it(*peer) && world.actor(*peer).address().is_some())
 }
 
 /// Microseconds.

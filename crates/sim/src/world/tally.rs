@@ -1,6 +1,6 @@
 //! What one part of the world counts; the parts are added up at the end.
 
-use ringweave_node::{Counters, Event, Message};
+use ringweave_node::{Counters, Event, Frame, Message, Port};
 
 use super::{
     Common,
@@ -8,6 +8,7 @@ use super::{
     event::Parcel,
     lab::Lab,
     load::{self, Kind},
+    records::{self, Heard},
 };
 
 /// Counts of one part.
@@ -35,6 +36,10 @@ pub(crate) struct Tally {
     pub(crate) spreads: Vec<u64>,
     /// When the first broadcast came to each peer.
     pub(crate) reach: Vec<u64>,
+    /// What was heard of puts and reads of records, by ticket.
+    pub(crate) records: Vec<(u64, Heard)>,
+    /// Frames about records sent in the measured span.
+    pub(crate) traffic: Upkeep,
     /// Questions to the directory that were answered, and those with the right answer.
     pub(crate) answers: (u64, u64),
 }
@@ -99,7 +104,7 @@ impl Tally {
                     .is_ok_and(|placed| placed.iter().any(|one| one.id == wanted));
                 self.answers.1 += u64::from(is_right);
             }
-            _ => {}
+            _ => self.records.extend(records::heard(event)),
         }
     }
 
@@ -109,12 +114,18 @@ impl Tally {
         now: u64,
         parcel: &Parcel<O>,
     ) {
-        if common.measured.contains(&now) && is_upkeep(&parcel.frame) {
-            self.upkeep.messages += 1;
-            if parcel.bytes > 0 {
-                self.upkeep.bytes += u64::from(parcel.bytes);
-                self.upkeep.weighed += 1;
-            }
+        if !common.measured.contains(&now) {
+            return;
+        }
+        let counts = match &parcel.frame {
+            frame if is_upkeep(frame) => &mut self.upkeep,
+            Frame::Envelope(envelope) if envelope.flow.port == Port::RECORDS => &mut self.traffic,
+            _ => return,
+        };
+        counts.messages += 1;
+        if parcel.bytes > 0 {
+            counts.bytes += u64::from(parcel.bytes);
+            counts.weighed += 1;
         }
     }
 
