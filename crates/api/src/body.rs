@@ -224,6 +224,33 @@ impl From<Owned> for OwnedAnswer {
     }
 }
 
+/// What a watch tells.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum WatchEvent {
+    /// This is kept under the key.
+    Record(RecordAnswer),
+    /// Nothing is kept under the key.
+    Nothing {
+        /// Which.
+        key: String,
+    },
+    /// The watch is over.
+    Failed(Fault),
+}
+
+impl WatchEvent {
+    pub(crate) fn of(key: Key, told: Result<Option<Fetched>, CallError>) -> Self {
+        match told {
+            Ok(Some(fetched)) => Self::Record(fetched.into()),
+            Ok(None) => Self::Nothing {
+                key: key.to_string(),
+            },
+            Err(error) => Self::Failed(error.into()),
+        }
+    }
+}
+
 /// The key that a text means: one of 64 hexadecimal digits, or that of a name of the peer `owner`.
 pub(crate) fn key_of(text: &str, owner: &PeerId) -> Key {
     text.parse()

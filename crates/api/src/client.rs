@@ -216,6 +216,15 @@ impl Client {
         self.get(&format!("/v1/records/read?key={key}")).await
     }
 
+    /// What is kept under a key, now and whenever it changes.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn watch(&self, key: &str) -> Result<Lines, ClientError> {
+        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
+        self.stream(&format!("/v1/records/watch?key={key}")).await
+    }
+
     /// Deletes a record of the peer.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use crate::routes;
         routes::put,
         routes::get_record,
         routes::delete,
+        routes::watch,
         routes::records,
     ),
     modifiers(&Bearer)

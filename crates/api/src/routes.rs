@@ -77,6 +77,7 @@ pub(crate) fn router(peer: Handle, guard: Arc<Guard>) -> Router {
         .route("/v1/evolve", post(evolve))
         .route("/v1/records", get(records).post(put))
         .route("/v1/records/read", get(get_record))
+        .route("/v1/records/watch", get(watch))
         .route("/v1/records/delete", post(delete))
         .route("/v1/leave", post(leave))
         .fallback(nothing)
@@ -353,6 +354,20 @@ pub(crate) async fn get_record(
     let found = shared.peer.get(key).await?;
     let nothing = || Fault::new(Word::NotFound, format!("nobody keeps anything under {key}"));
     Ok(Json(found.ok_or_else(nothing)?.into()))
+}
+
+/// What is kept under a key, now and whenever it changes, as server-sent events.
+#[utoipa::path(get, path = "/v1/records/watch",
+    params(("key" = String, Query, description = "as for reading")),
+    responses((status = 200, body = crate::body::WatchEvent, content_type = "text/event-stream"), (status = 429, body = Fault)))]
+pub(crate) async fn watch(
+    State(shared): State<Shared>,
+    Arguments(query): Arguments<RecordQuery>,
+) -> Result<Response, Fault> {
+    let key = key_of(&query.key, &shared.peer.id());
+    let place = place(&shared)?;
+    let watch = shared.peer.watch(key).await?;
+    Ok(stream::watched(watch, key, place).into_response())
 }
 
 /// Deletes a record of this peer: nobody reads it from then on.

@@ -6,12 +6,13 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, stream};
-use ringweave_net::{Inbox, PeerEvent};
+use ringweave_ids::Key;
+use ringweave_net::{Inbox, PeerEvent, Watch};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
-use crate::body::MessageEvent;
+use crate::body::{MessageEvent, WatchEvent};
 
 /// A sign of life on a quiet stream, so that a caller notices a dead one.
 const BEAT: Duration = Duration::from_secs(15);
@@ -42,6 +43,22 @@ pub(crate) fn events(
             Err(broadcast::error::RecvError::Closed) => return None,
         };
         Some((Ok(line), (events, place)))
+    });
+    Sse::new(lines).keep_alive(KeepAlive::new().interval(BEAT))
+}
+
+/// What is kept under a key, until the peer stops, or cannot tell.
+pub(crate) fn watched(
+    watch: Watch,
+    key: Key,
+    place: OwnedSemaphorePermit,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let lines = stream::unfold(Some((watch, place)), move |held| async move {
+        let (mut watch, place) = held?;
+        let told = watch.next().await?;
+        let is_over = told.is_err();
+        let line = line(&WatchEvent::of(key, told));
+        Some((Ok(line), (!is_over).then_some((watch, place))))
     });
     Sse::new(lines).keep_alive(KeepAlive::new().interval(BEAT))
 }

@@ -14,8 +14,9 @@ use ringweave_node::{
 use ringweave_overlay::Topology;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::hub::Seen;
 use crate::inbox::Inbox;
 use crate::invite::Invite;
 
@@ -384,6 +385,26 @@ pub struct TreePeer {
     pub name: Option<String>,
 }
 
+/// A watched key; the watch ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch(pub(crate) watch::Receiver<Seen>);
+
+impl Watch {
+    /// What is kept under the key: first what is there now, then every change, or the last of several that
+    /// came together. Nothing once the peer has stopped.
+    ///
+    /// Cancel-safe: what was not taken comes with the next call.
+    pub async fn next(&mut self) -> Option<Result<Option<Fetched>, CallError>> {
+        loop {
+            self.0.changed().await.ok()?;
+            let told = self.0.borrow_and_update().clone();
+            if let Some(told) = told {
+                return Some(told.map_err(CallError::Record));
+            }
+        }
+    }
+}
+
 /// What the handle asks of the event loop.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -405,6 +426,7 @@ pub(crate) enum Request {
     Evolve(Topology, Answer<()>),
     Put(Option<String>, Option<Bytes>, Duration, Answer<Stored>),
     Get(Key, Answer<Option<Fetched>>),
+    Watch(Key, oneshot::Sender<Watch>),
     Owned(oneshot::Sender<Vec<Owned>>),
     Leave(oneshot::Sender<()>),
 }
@@ -585,6 +607,15 @@ impl Handle {
     /// [`CallError::Record`] if too few of its holders can be reached to say so.
     pub async fn get(&self, key: Key) -> Result<Option<Fetched>, CallError> {
         self.ask(|answer| Request::Get(key, answer)).await?
+    }
+
+    /// What is kept under a key, now and whenever it changes: within a second, as a rule, and within twenty
+    /// if its holder has just gone.
+    ///
+    /// # Errors
+    /// If the peer has stopped.
+    pub async fn watch(&self, key: Key) -> Result<Watch, CallError> {
+        self.ask(|answer| Request::Watch(key, answer)).await
     }
 
     /// The key of a name of this peer's.

@@ -39,7 +39,7 @@ mod settings;
 pub use gate::Parting;
 pub use handle::{
     CallError, Counters, Delivery, Evolution, Handle, MAX_RUN, PeerEvent, PeerInfo, PeerRef,
-    Received, Run, Spread, Status, TracedHop, Tree, TreePeer,
+    Received, Run, Spread, Status, TracedHop, Tree, TreePeer, Watch,
 };
 pub use home::{HomeError, VERSION as DATA_VERSION};
 pub use inbox::Inbox;

@@ -174,6 +174,11 @@ pub enum Command<A> {
     },
     /// What is kept under a key; answered by [`Event::Got`].
     Get(Key),
+    /// What is kept under a key, now and whenever it changes; told by [`Event::Watched`], until
+    /// [`Unwatch`](Self::Unwatch).
+    Watch(Key),
+    /// The watch of this ticket ends; not answered.
+    Unwatch(Ticket),
     /// What this peer keeps alive in the network; answered by [`Event::Owned`].
     Owned,
 }
@@ -243,6 +248,8 @@ pub enum Event<A> {
     Put(Ticket, Result<Stored, NotKept>),
     /// What is kept under a key: nothing, if nobody has it.
     Got(Ticket, Result<Option<Fetched>, NotKept>),
+    /// What is kept under a watched key from now on; an error ends the watch.
+    Watched(Ticket, Result<Option<Fetched>, NotKept>),
     /// What this peer keeps alive in the network.
     Owned(Ticket, Vec<Owned>),
     /// What this peer has under a key is another record now, or none ([`Node::saved`](crate::Node::saved)):

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ringweave_ids::{Key, Peer};
 use ringweave_node::{
     Cast, Command, Denial, Envelope, Event, Failure, Fetched, Flow, Frame, Input, MAX_LEASE,
-    MAX_RECORD_NAME, MAX_VALUE, MessageKind, NotKept, Port, Record, Stored,
+    MAX_RECORD_NAME, MAX_VALUE, MessageKind, NotKept, Port, Record, Stored, Ticket,
 };
 use ringweave_overlay::Target;
 use swarm::{Swarm, id};
@@ -375,4 +375,66 @@ fn a_record_said_again_is_stale() {
     for reader in 0..2 {
         assert_eq!(read(&mut swarm, reader, key).as_deref(), Some("new"));
     }
+}
+
+/// What a watch told so far: the values in order, nothing where there was none.
+fn watched(swarm: &Swarm, ticket: Ticket) -> Vec<Option<String>> {
+    let told = swarm.events.iter().filter_map(|(_, event)| match event {
+        Event::Watched(of, told) if *of == ticket => Some(told.clone().unwrap()),
+        _ => None,
+    });
+    let text = |found: Fetched| String::from_utf8(found.value.to_vec()).unwrap();
+    told.map(|found| found.map(text)).collect()
+}
+
+#[test]
+fn a_watcher_hears_of_every_change_at_once_and_of_the_end() {
+    let mut swarm = tree();
+    let second = Duration::from_secs(1);
+    let key = Record::key_of(&id(1), "it");
+    let watch = swarm.command(6, Command::Watch(key));
+    swarm.run(second);
+    let mut expected = vec![None];
+    assert_eq!(watched(&swarm, watch), expected);
+    for turn in 0..5 {
+        let value = format!("turn {turn}");
+        put(&mut swarm, 1, "it", &value).unwrap();
+        swarm.run(second);
+        expected.push(Some(value));
+        assert_eq!(watched(&swarm, watch), expected);
+    }
+    put_for(&mut swarm, 1, Some("it"), None, HOUR).unwrap();
+    swarm.run(second);
+    expected.push(None);
+    assert_eq!(watched(&swarm, watch), expected);
+    // Renewals and rereads are no news.
+    swarm.run(HOUR);
+    assert_eq!(watched(&swarm, watch), expected);
+    let _ = swarm.command(6, Command::Unwatch(watch));
+    put(&mut swarm, 1, "it", "unseen").unwrap();
+    swarm.run(Duration::from_secs(60));
+    assert_eq!(watched(&swarm, watch), expected);
+}
+
+#[test]
+fn a_watcher_hears_when_a_lease_ends_and_whoever_holds_the_key_then() {
+    let mut swarm = tree();
+    let minute = Duration::from_secs(60);
+    let value = Some(Bytes::from_static(b"for a minute"));
+    let key = put_for(&mut swarm, 3, Some("it"), value, minute)
+        .unwrap()
+        .key;
+    let watch = swarm.command(0, Command::Watch(key));
+    swarm.run(Duration::from_secs(5));
+    swarm.reshape(
+        (0..7)
+            .map(|at| (at != 5 && at != 6).then_some(at))
+            .collect(),
+    );
+    swarm.restart(3);
+    swarm.run(minute * 3);
+    assert_eq!(
+        watched(&swarm, watch),
+        [Some("for a minute".to_owned()), None]
+    );
 }

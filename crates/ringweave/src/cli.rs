@@ -99,6 +99,7 @@ Examples:
   ringweave kv put colour blue --lease 2h         replace it; it outlives the peer by two hours
   ringweave kv get colour                         one's own, by its name
   ringweave kv get 5fd1...                        anybody's, by its key
+  ringweave kv watch 5fd1... --json               a line now, and one whenever it changes
   ringweave kv put notes - < notes.txt            the value from standard input, at most 60 KiB
   ringweave kv put --immutable 'never changes'    its key is its BLAKE3 hash"
     )]
@@ -258,6 +259,8 @@ pub(crate) enum KvCommand {
     Put(PutArgs),
     /// Print the value under a key
     Get(KeyArgs),
+    /// Print the value under a key, now and whenever it changes
+    Watch(KeyArgs),
     /// Delete a record of the running peer
     Del(NameArgs),
     /// List what the running peer keeps alive in the network

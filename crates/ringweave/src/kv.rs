@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 
 use ringweave_api::{
     Word,
-    body::{DeleteBody, Payload, PutBody, StoredAnswer},
+    body::{DeleteBody, Payload, PutBody, StoredAnswer, WatchEvent},
 };
 use ringweave_node::MAX_VALUE;
 
@@ -21,6 +21,10 @@ impl Ask<'_> {
         match command {
             KvCommand::Put(args) => self.put(args).await,
             KvCommand::Get(args) => self.read(&args.key).await,
+            KvCommand::Watch(args) => tokio::select! {
+                ended = self.watch(&args.key) => ended,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            },
             KvCommand::Del(args) => {
                 let body = DeleteBody { name: args.name };
                 let answer = self.client()?.delete(&body).await?;
@@ -71,6 +75,35 @@ impl Ask<'_> {
         let value = answer.payload.into_bytes();
         let odd = || Problem::new(Word::Failed, "the peer sent a value that is no base64");
         print::bytes(&value.ok_or_else(odd)?)
+    }
+
+    async fn watch(self, key: &str) -> Result<(), Problem> {
+        let mut lines = self.client()?.watch(key).await?;
+        while let Some(line) = lines.next().await? {
+            let odd =
+                |error| Problem::new(Word::Failed, format!("the peer sent an odd line: {error}"));
+            let event: WatchEvent = serde_json::from_str(&line).map_err(odd)?;
+            if self.is_json {
+                print::line(line)?;
+            }
+            match event {
+                WatchEvent::Failed(fault) => {
+                    let problem = Problem::from(fault);
+                    return Err(if self.is_json {
+                        problem.told()
+                    } else {
+                        problem
+                    });
+                }
+                _ if self.is_json => {}
+                WatchEvent::Record(record) => print::line(record.payload.payload)?,
+                WatchEvent::Nothing { .. } => eprintln!("(nothing is kept there)"),
+            }
+        }
+        Err(Problem::new(
+            Word::Stopped,
+            "the stream has ended: the peer stopped",
+        ))
     }
 
     async fn records(self) -> Result<(), Problem> {

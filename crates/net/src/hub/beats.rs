@@ -81,6 +81,7 @@ impl Hub {
         self.expire();
         self.contacts.save(self.now, false);
         self.write_records(false);
+        self.end_watches();
         self.sweep();
     }
 }

@@ -129,6 +129,10 @@ impl Hub {
                 self.ask(Pending::Put(answer), Command::Put { name, value, lease });
             }
             Request::Get(key, answer) => self.ask(Pending::Get(answer), Command::Get(key)),
+            Request::Watch(key, answer) => {
+                let watch = self.watch_key(key);
+                reply(answer, watch);
+            }
             Request::Owned(answer) => self.ask(Pending::Owned(answer), Command::Owned),
             Request::Leave(answer) => self.leave(Some(answer)),
         }

@@ -204,6 +204,7 @@ impl Hub {
         if !saved.is_empty() {
             self.step(number, Input::Restore(saved));
         }
+        self.watch_anew();
         for saved in self.node().all_saved(self.now) {
             self.ledger.note(saved.record.key());
         }

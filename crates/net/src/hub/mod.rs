@@ -24,6 +24,7 @@ mod relays;
 mod roam;
 mod sweep;
 mod tree;
+mod watches;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -52,7 +53,7 @@ use self::{
     links::Slot,
     sweep::Sweeps,
 };
-pub(crate) use self::{contacts::Contacts, instances::Instance, relays::Relays};
+pub(crate) use self::{contacts::Contacts, instances::Instance, relays::Relays, watches::Seen};
 use crate::{
     book::Book,
     event::{Event, Guest},
@@ -150,6 +151,7 @@ pub(crate) struct Hub {
     relays: Relays,
     calls: Calls,
     shelf: Arc<Shelf>,
+    watches: watches::Watches,
     /// Records of an earlier life, for the node to take back.
     restored: Vec<Saved>,
     /// Records that are to be written to the disk.
@@ -206,6 +208,7 @@ impl Hub {
             relays: parts.relays,
             calls: Calls::default(),
             shelf: Shelf::new(report.clone()),
+            watches: watches::Watches::default(),
             restored: parts.restored,
             ledger: Ledger::default(),
             arrived: Vec::new(),
@@ -368,6 +371,7 @@ impl Hub {
             Told::Message(message) => self.arrived.push((number, message)),
             Told::Kept(key) if number == self.voice => self.ledger.note(key),
             Told::Kept(_) => {}
+            Told::Watched(ticket, told) => self.on_watched(ticket, told),
             Told::Changed => {}
             Told::Fault(kind) => tracing::debug!(kind, "nonsense from the network"),
             Told::Left => self.on_left(number),

@@ -88,9 +88,18 @@ impl Own {
     }
 }
 
+/// For whom a read is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A command.
+    Once(Ticket),
+    /// A watch.
+    Watch(Ticket),
+}
+
 /// A read under way.
 pub(super) struct Getting {
-    ticket: Ticket,
+    reader: Reader,
     key: Key,
     legs: [Leg; 2],
     /// When the far holder is asked, too.
@@ -296,14 +305,18 @@ impl<O: Overlay> Router<O> {
         if !ground.overlay.is_structured() {
             return ground.tell(Event::Got(ticket, Err(NotKept::NoHolders)));
         }
+        self.begin_read(ground, Reader::Once(ticket), key);
+    }
+
+    pub(super) fn begin_read(&mut self, ground: &mut Ground<'_, O>, reader: Reader, key: Key) {
         let records = self.records.get_or_insert_default();
         if records.gets.len() >= GETS {
-            let busy = NotKept::Failed(Failure::Refused);
-            return ground.tell(Event::Got(ticket, Err(busy)));
+            let busy = Err(NotKept::Failed(Failure::Refused));
+            return self.end_read(ground, reader, busy);
         }
         let number = records.number();
         let getting = Getting {
-            ticket,
+            reader,
             key,
             legs: [Leg::Idle; 2],
             hedge: ground.now + HEDGE,
@@ -324,10 +337,11 @@ impl<O: Overlay> Router<O> {
             return;
         }
         *leg = Leg::Open;
-        let key = getting.key;
-        let word = Word::Get {
-            number: self.next_ask(),
-            key,
+        let (key, reader) = (getting.key, getting.reader);
+        let asked = self.next_ask();
+        let word = match reader {
+            Reader::Watch(_) if choice == 0 => Word::Watch { number: asked, key },
+            _ => Word::Get { number: asked, key },
         };
         let purpose = Purpose::Record(Errand::Get(number, choice));
         let payload = wire::to_vec(&word).into();
@@ -459,6 +473,18 @@ impl<O: Overlay> Router<O> {
             (None, Some(failure)) => Err(NotKept::Failed(failure)),
             (None, None) => Ok(None),
         };
-        ground.tell(Event::Got(getting.ticket, result));
+        self.end_read(ground, getting.reader, result);
+    }
+
+    fn end_read(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        reader: Reader,
+        result: Result<Option<Fetched>, NotKept>,
+    ) {
+        match reader {
+            Reader::Once(ticket) => ground.tell(Event::Got(ticket, result)),
+            Reader::Watch(ticket) => self.on_watched_read(ground, ticket, result),
+        }
     }
 }

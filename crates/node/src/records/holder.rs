@@ -71,6 +71,15 @@ impl<O: Overlay> Router<O> {
                 let is_far = matches!(flow.target, Target::Key { choice: 1.., .. });
                 return self.on_get(ground, asker(number), key, is_far);
             }
+            Some(Word::Watch { number, key }) => {
+                let records = self.records.get_or_insert_default();
+                records
+                    .watches
+                    .note(key, flow.origin, flow.source.clone(), ground.now);
+                self.arm_records(ground);
+                return self.on_get(ground, asker(number), key, false);
+            }
+            Some(Word::Touched { key }) => return self.on_touched(ground, &key),
             Some(Word::Look { number, key }) => {
                 return self.tell_kept(ground, asker(number), &key, Word::Nothing { number });
             }
@@ -148,6 +157,7 @@ impl<O: Overlay> Router<O> {
         let fresh = records.store.keep(key, record, left, ground.now)?;
         if fresh == Fresh::New {
             ground.tell(Event::Kept(key));
+            self.touch_watchers(ground, &key);
         }
         self.arm_records(ground);
         Ok(fresh)

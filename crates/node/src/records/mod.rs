@@ -20,6 +20,7 @@ mod record;
 mod saved;
 mod store;
 mod upkeep;
+mod watch;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,6 +35,7 @@ use holder::{Check, Putting};
 pub use record::{MAX_LEASE, MAX_RECORD_NAME, MAX_VALUE, MIN_LEASE, Record};
 use store::Store;
 use upkeep::Round;
+use watch::Watches;
 
 /// Why a holder, or this peer itself, would not keep a record. The words are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +146,10 @@ pub(crate) enum Word {
     Unsure { number: u64 },
     /// The offered one is lacking.
     Wanted { number: u64 },
+    /// As `Get`, to the first holder; and say so when it changes.
+    Watch { number: u64, key: Key },
+    /// What you watch has changed.
+    Touched { key: Key },
 }
 
 /// An answer to one of this peer's questions.
@@ -177,6 +183,7 @@ pub(crate) struct Records<A> {
     rounds: BTreeMap<Key, Round>,
     /// Reads of this peer.
     gets: BTreeMap<u64, Getting>,
+    watches: Watches<A>,
     last: u64,
     /// When what is due is looked at next.
     armed: Option<Time>,
@@ -194,6 +201,7 @@ impl<A> Default for Records<A> {
             checks: BTreeMap::new(),
             rounds: BTreeMap::new(),
             gets: BTreeMap::new(),
+            watches: Watches::default(),
             last: 0,
             armed: None,
             look: None,

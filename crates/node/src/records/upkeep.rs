@@ -61,11 +61,13 @@ impl<O: Overlay> Router<O> {
         let Some(records) = &mut self.records else {
             return;
         };
-        if records.sweep.is_none() && !records.store.is_empty() {
+        let is_empty = records.store.is_empty() && records.watches.is_empty();
+        if records.sweep.is_none() && !is_empty {
             records.sweep = Some(ground.now + SWEEP);
         }
         let renew = Self::next_renewal(records);
-        let due = [renew, records.look, records.sweep]
+        let watch = records.watches.next();
+        let due = [renew, watch, records.look, records.sweep]
             .into_iter()
             .flatten()
             .min();
@@ -85,17 +87,21 @@ impl<O: Overlay> Router<O> {
         };
         records.armed.take_if(|at| *at <= now);
         if is_due(&records.sweep) {
-            for key in records.store.sweep(now) {
-                ground.tell(Event::Kept(key));
-            }
+            records.watches.sweep(now);
             records.sweep = None;
             // Once a minute, too: what nothing happened to is compared now and then.
             records.look.get_or_insert(now);
+            for key in records.store.sweep(now) {
+                ground.tell(Event::Kept(key));
+                self.touch_watchers(ground, &key);
+            }
         }
-        if is_due(&records.look) {
+        let look = self.records.as_ref().and_then(|records| records.look);
+        if is_due(&look) {
             self.look_at_holders(ground);
         }
         self.renew_records(ground);
+        self.read_watched(ground);
         self.arm_records(ground);
     }
 

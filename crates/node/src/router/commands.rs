@@ -42,6 +42,8 @@ impl<O: Overlay> Router<O> {
                 self.put_record(ground, ticket, name, value, lease);
             }
             Command::Get(key) => self.get_record(ground, ticket, key),
+            Command::Watch(key) => self.watch_record(ground, ticket, key),
+            Command::Unwatch(ticket) => self.unwatch_record(ticket),
             Command::Owned => ground.tell(Event::Owned(ticket, self.own_records())),
             Command::Learn(placed) => self.finder.learn(&placed),
             Command::Trace(Destination::Peer(id)) if id == self.me => {

@@ -323,6 +323,7 @@ impl Swarm {
             | Event::Inspected(of, _)
             | Event::Put(of, _)
             | Event::Got(of, _)
+            | Event::Watched(of, _)
             | Event::Owned(of, _) => *of == ticket,
             _ => false,
         };

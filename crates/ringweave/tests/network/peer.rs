@@ -100,6 +100,12 @@ impl Peer {
         door::events(self.address(), "/v1/events", &self.token())
     }
 
+    /// What is kept under a key, now and whenever it changes.
+    pub(crate) fn watch(&self, key: &str) -> impl Iterator<Item = Value> {
+        let path = format!("/v1/records/watch?key={key}");
+        door::events(self.address(), &path, &self.token())
+    }
+
     fn address(&self) -> &str {
         self.ready["api"]
             .as_str()

@@ -151,3 +151,26 @@ fn words_about_records_that_make_no_sense_are_refused() {
         assert_eq!((got, &answer["error"]), (code, &error.into()), "{answer}");
     }
 }
+
+#[test]
+fn a_watch_tells_of_every_change() {
+    let anna = Peer::found("anna", &[]);
+    let bo = Peer::join("bo", &anna);
+    let key = put(&anna, "colour", "green");
+    let mut told = bo.watch(&key);
+    let mut hears = |value: &str| {
+        let event = told.next().unwrap();
+        assert_eq!(
+            (&event["event"], &event["payload"]),
+            (&"record".into(), &value.into())
+        );
+        assert_eq!(event["owner"], anna.id());
+    };
+    hears("green");
+    for value in ["blue", "red"] {
+        put(&anna, "colour", value);
+        hears(value);
+    }
+    ask(&anna, &["kv", "del", "colour"]);
+    assert_eq!(told.next().unwrap()["event"], "nothing");
+}
