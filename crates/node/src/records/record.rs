@@ -133,3 +133,140 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringweave_ids::Peer;
+
+    use super::*;
+
+    /// A host whose peers sign by writing their first byte.
+    struct Desk(u8);
+
+    impl Host for Desk {
+        fn id(&self, _: Peer) -> PeerId {
+            PeerId::from_bytes([self.0; 32])
+        }
+
+        fn peer(&self, _: &PeerId) -> Option<Peer> {
+            None
+        }
+
+        fn sign(&self, bytes: &[u8]) -> Signature {
+            let mut seal = [self.0; 64];
+            seal[..32].copy_from_slice(&Key::hash(bytes).0);
+            Signature(seal)
+        }
+
+        fn sign_as_network(&self, _: &[u8]) -> Option<Signature> {
+            None
+        }
+
+        fn verify(&self, by: &PeerId, bytes: &[u8], signature: &Signature) -> bool {
+            Self(by.as_bytes()[0]).sign(bytes) == *signature
+        }
+
+        fn verify_network(&self, _: &[u8], _: &Signature) -> bool {
+            false
+        }
+
+        fn network(&self) -> &[u8; 32] {
+            &[7; 32]
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn record(name: Option<&str>, value: Option<&'static [u8]>, lease: Duration) -> Record {
+        let (name, value) = (name.map(str::to_owned), value.map(Bytes::from_static));
+        Record::signed(
+            &Desk(3),
+            PeerId::from_bytes([3; 32]),
+            name,
+            NOW,
+            lease,
+            value,
+        )
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_with_a_record_has_its_word() {
+        let good = record(Some("n"), Some(b"v"), HOUR);
+        let check = |record: &Record| record.check(&Desk(9), NOW);
+        assert_eq!(check(&good), Ok(()));
+        let other = |change: fn(&mut Record)| {
+            let mut record = good.clone();
+            change(&mut record);
+            check(&record)
+        };
+        let forged = Err(Denial::Forged);
+        assert_eq!(other(|it| it.owner = PeerId::from_bytes([4; 32])), forged);
+        assert_eq!(other(|it| it.name = Some("m".into())), forged);
+        assert_eq!(other(|it| it.sequence += 1), forged);
+        assert_eq!(other(|it| it.lease += 1), forged);
+        assert_eq!(
+            other(|it| it.value = Some(Bytes::from_static(b"w"))),
+            forged
+        );
+        assert_eq!(other(|it| it.value = None), forged);
+        let sized = |name: usize, value: usize| Record {
+            name: Some("n".repeat(name)),
+            value: Some(vec![0; value].into()),
+            ..good.clone()
+        };
+        for (name, value) in [(0, 1), (MAX_RECORD_NAME + 1, 1), (1, MAX_VALUE + 1)] {
+            assert_eq!(check(&sized(name, value)), Err(Denial::TooLarge));
+        }
+        for lease in [
+            Duration::ZERO,
+            MIN_LEASE - Duration::from_secs(1),
+            MAX_LEASE + MIN_LEASE,
+        ] {
+            let record = record(Some("n"), Some(b"v"), lease);
+            assert_eq!(check(&record), Err(Denial::Malformed));
+        }
+        assert_eq!(check(&record(None, None, HOUR)), Err(Denial::Malformed));
+    }
+
+    #[test]
+    fn what_is_over_is_refused_and_what_has_not_begun() {
+        let record = record(Some("n"), None, HOUR);
+        let millis = |span: Duration| span.as_millis() as u64;
+        let end = NOW + millis(HOUR) + millis(SKEW);
+        assert_eq!(record.check(&Desk(1), end), Ok(()));
+        assert_eq!(record.check(&Desk(1), end + 1), Err(Denial::Expired));
+        assert_eq!(record.check(&Desk(1), NOW - millis(SKEW)), Ok(()));
+        assert_eq!(
+            record.check(&Desk(1), NOW - millis(SKEW) - 1),
+            Err(Denial::Expired)
+        );
+    }
+
+    #[test]
+    fn no_value_has_the_key_of_a_name() {
+        let named = record(Some("n"), Some(b"v"), HOUR);
+        let owner = named.owner.as_bytes();
+        let tried = [owner.as_slice(), b"n"].concat();
+        assert_ne!(Key::hash(&tried), named.key());
+        // A name is no part of another owner's key, however they are put together.
+        assert_ne!(Record::key_of(&named.owner, "nn"), named.key());
+    }
+
+    #[test]
+    fn the_largest_record_fits_into_one_message() {
+        let largest = Record {
+            name: Some("n".repeat(MAX_RECORD_NAME)),
+            value: Some(vec![1; MAX_VALUE].into()),
+            sequence: u64::MAX,
+            lease: u32::MAX,
+            ..record(Some("n"), None, HOUR)
+        };
+        let word = super::super::Word::Found {
+            number: u64::MAX,
+            left: u32::MAX,
+            record: largest,
+        };
+        assert!(wire::to_vec(&word).len() <= crate::MAX_PAYLOAD);
+    }
+}

@@ -41,9 +41,10 @@ impl Mark {
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn new(is_first: bool, is_far: bool, near: u64) -> Self {
-        let owned = u64::from(is_first) * Self::FIRST | u64::from(is_far) * Self::FAR;
+        let first = u64::from(is_first) * Self::FIRST;
+        let far = u64::from(is_far) * Self::FAR;
         // Never that of nobody.
-        Self(near & !7 | owned | 4)
+        Self((near & !7) | first | far | 4)
     }
 
     pub(super) fn is_first(self) -> bool {
@@ -164,5 +165,117 @@ impl Store {
             self.remove(key);
         }
         old
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringweave_ids::Signature;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn record(owner: u8, name: Option<&str>, sequence: u64, bytes: usize) -> (Key, Record) {
+        let record = Record {
+            owner: PeerId::from_bytes([owner; 32]),
+            name: name.map(str::to_owned),
+            sequence,
+            lease: HOUR.as_secs() as u32,
+            value: Some(vec![1; bytes].into()),
+            signature: Signature([0; 64]),
+        };
+        (record.key(), record)
+    }
+
+    fn keep(store: &mut Store, (key, record): (Key, Record), now: Time) -> Result<Fresh, Denial> {
+        store.keep(key, record, HOUR, now)
+    }
+
+    #[test]
+    fn the_newest_stays_and_the_others_are_told_apart() {
+        let (mut store, now) = (Store::default(), Time::ZERO);
+        let of = |sequence, bytes| record(1, Some("n"), sequence, bytes);
+        assert_eq!(keep(&mut store, of(5, 1), now), Ok(Fresh::New));
+        assert_eq!(keep(&mut store, of(5, 1), now), Ok(Fresh::Same));
+        assert_eq!(keep(&mut store, of(4, 1), now), Ok(Fresh::Old));
+        assert_eq!(
+            keep(&mut store, of(5, 2), now),
+            Ok(Fresh::Old),
+            "another of the same number"
+        );
+        assert_eq!(keep(&mut store, of(6, 1), now), Ok(Fresh::New));
+        assert_eq!(
+            store.get(&of(6, 1).0, now).map(|kept| kept.record.sequence),
+            Some(6)
+        );
+        // What is over is nothing.
+        assert!(store.get(&of(6, 1).0, now + HOUR).is_none());
+        assert_eq!(keep(&mut store, of(2, 1), now + HOUR), Ok(Fresh::New));
+    }
+
+    #[test]
+    fn an_immutable_one_lives_as_long_as_the_longest_lease() {
+        let (mut store, now) = (Store::default(), Time::ZERO);
+        let later = now + HOUR / 2;
+        assert_eq!(keep(&mut store, record(1, None, 1, 9), now), Ok(Fresh::New));
+        assert_eq!(
+            keep(&mut store, record(2, None, 2, 9), later),
+            Ok(Fresh::New)
+        );
+        let key = record(1, None, 1, 9).0;
+        let kept = store.get(&key, now + HOUR).map(|kept| kept.record.owner);
+        assert_eq!(kept, Some(PeerId::from_bytes([2; 32])));
+        assert_eq!(
+            keep(&mut store, record(3, None, 3, 9), now),
+            Ok(Fresh::Same)
+        );
+    }
+
+    #[test]
+    fn quotas_count_what_is_there_and_a_refused_one_costs_nothing() {
+        let (mut store, now) = (Store::default(), Time::ZERO);
+        let (large, share) = (60 * 1024, BYTES / OWNERS);
+        let mut count = 0;
+        let name = |count: usize| count.to_string();
+        while keep(&mut store, record(1, Some(&name(count)), 1, large), now) == Ok(Fresh::New) {
+            count += 1;
+        }
+        assert!(
+            count * large <= share && (count + 1) * (large + 1_000) > share,
+            "{count}"
+        );
+        let refused = keep(&mut store, record(1, Some("more"), 1, large), now);
+        assert_eq!(refused, Err(Denial::Quota));
+        // In place of an old one there is room; and an old one stays if the new one is refused.
+        assert_eq!(
+            keep(&mut store, record(1, Some("0"), 2, large), now),
+            Ok(Fresh::New)
+        );
+        let small = record(1, Some("1"), 2, 10);
+        assert_eq!(keep(&mut store, small.clone(), now), Ok(Fresh::New));
+        assert_eq!(
+            keep(&mut store, record(1, Some("1"), 3, 2 * large), now),
+            Err(Denial::Quota)
+        );
+        assert_eq!(
+            store.get(&small.0, now).map(|kept| kept.record.sequence),
+            Some(2)
+        );
+        // Eight owners fill everything.
+        for owner in 2..=9 {
+            let mut count = 0;
+            while keep(&mut store, record(owner, Some(&name(count)), 1, large), now)
+                == Ok(Fresh::New)
+            {
+                count += 1;
+            }
+        }
+        let last = keep(&mut store, record(10, Some("n"), 1, large), now);
+        assert_eq!(last, Err(Denial::Full));
+        assert!(store.bytes <= BYTES);
+        let keys: Vec<_> = store.iter().map(|(key, _)| *key).collect();
+        assert_eq!(store.sweep(now + HOUR).len(), keys.len());
+        assert!(store.is_empty() && store.bytes == 0 && store.owners.is_empty());
     }
 }

@@ -24,7 +24,7 @@ const WIDTH: u32 = 460;
 pub(super) const SIZE: (u32, u32) = (WIDTH * FINE, 284 * FINE);
 
 /// Width left of the axis labels, and height below them, in units as meant.
-const LEFT: u32 = 52;
+const LEFT: u32 = 60;
 const BELOW: u32 = 46;
 
 /// Width of the area within the axes, in units as meant.
