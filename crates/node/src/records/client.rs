@@ -8,7 +8,7 @@ use ringweave_overlay::{Overlay, Target};
 
 use super::{
     Answer, Denial, Fetched, MAX_LEASE, MAX_RECORD_NAME, MAX_VALUE, MIN_LEASE, NotKept, Owned,
-    Record, Records, Stored, Word,
+    Record, Records, Stored, Word, holder::is_nobody,
 };
 use crate::{
     Event, Failure, Port, Ticket,
@@ -336,6 +336,15 @@ impl<O: Overlay> Router<O> {
         if *leg != Leg::Idle {
             return;
         }
+        let mut others = Vec::new();
+        if choice > 0 {
+            ground.overlay.neighbours(&mut others);
+            if others.is_empty() {
+                // A lone peer is the only holder.
+                *leg = Leg::Nothing;
+                return self.conclude_read(ground, number);
+            }
+        }
         *leg = Leg::Open;
         let (key, reader) = (getting.key, getting.reader);
         let asked = self.next_ask();
@@ -396,6 +405,8 @@ impl<O: Overlay> Router<O> {
                 }
             }
             Reply::Record(Answer::Nothing) => Leg::Nothing,
+            // A network may be too small for a far holder.
+            reply if choice > 0 && is_nobody(&reply) => Leg::Nothing,
             Reply::Record(Answer::Unsure) => Leg::Failed(Failure::NoRoute),
             Reply::Failed(failure, _) => Leg::Failed(failure),
             _ => Leg::Failed(Failure::Timeout),

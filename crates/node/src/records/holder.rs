@@ -14,7 +14,7 @@ use super::{
     upkeep::REFRESH,
 };
 use crate::{
-    Envelope, Event, Port,
+    Envelope, Event, Failure, Port,
     router::{Aim, Ground, Purpose, Reply, Router},
 };
 
@@ -205,7 +205,8 @@ impl<O: Overlay> Router<O> {
         }
         let mark = self.mark(ground, &key);
         let mut aims = self.near_aims(ground, &key, NEAR);
-        if !mark.is_far() {
+        // Who has nobody beside it is alone.
+        if !mark.is_far() && !aims.is_empty() {
             aims.push(owner(key, 1));
         }
         let records = self.records.get_or_insert_default();
@@ -254,6 +255,7 @@ impl<O: Overlay> Router<O> {
                     putting.copies.push(*by);
                 }
             }
+            reply if is_nobody(reply) => {}
             _ => putting.is_whole = false,
         }
         if putting.open == 0
@@ -374,7 +376,7 @@ impl<O: Overlay> Router<O> {
             return;
         }
         let near = self.near_aims(ground, &key, LOOKED);
-        let has_far = mark.is_first() && !mark.is_far();
+        let has_far = mark.is_first() && !mark.is_far() && !near.is_empty();
         if near.is_empty() && !has_far {
             return self.tell_kept(ground, asker, &key, Word::Nothing { number });
         }
@@ -414,10 +416,11 @@ impl<O: Overlay> Router<O> {
         key: Key,
         reply: Reply<O::Address>,
     ) {
+        let is_nobody = is_nobody(&reply);
         let is_told = match reply {
             Reply::Record(Answer::Found(left, record)) => self.adopt(ground, &key, left, *record),
             Reply::Record(Answer::Nothing) => true,
-            _ => false,
+            _ => is_nobody,
         };
         let Some(records) = &mut self.records else {
             return;
@@ -488,6 +491,11 @@ impl<O: Overlay> Router<O> {
         });
         Mark::new(is_first, is_mine(1), near.fold(0, u64::wrapping_add))
     }
+}
+
+/// Whether nobody is asked: a network may be too small for a far holder.
+pub(super) const fn is_nobody<A>(reply: &Reply<A>) -> bool {
+    matches!(reply, Reply::Failed(Failure::NotFound, _))
 }
 
 /// A span in whole seconds, rounded up: a copy lives as long as the one it was made of.

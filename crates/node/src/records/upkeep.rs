@@ -8,7 +8,7 @@ use ringweave_overlay::Overlay;
 use super::{
     Answer, Word,
     client::{Errand, Whom, owner},
-    holder::{NEAR, copy},
+    holder::{NEAR, copy, is_nobody},
     store::Mark,
 };
 use crate::{
@@ -165,7 +165,8 @@ impl<O: Overlay> Router<O> {
         if !mark.is_first() && (is_due || before.is_first() || before == Mark::NONE) {
             whom.push(Whom::Owner(0));
         }
-        if !mark.is_far() && (is_due || before.is_far() || mark.is_first()) {
+        let is_alone = mark.is_first() && near.is_empty();
+        if !mark.is_far() && !is_alone && (is_due || before.is_far() || mark.is_first()) {
             whom.push(Whom::Owner(1));
         }
         let round = Round {
@@ -203,6 +204,7 @@ impl<O: Overlay> Router<O> {
         whom: Whom,
         reply: Reply<O::Address>,
     ) {
+        let is_nobody = is_nobody(&reply);
         let is_told = match reply {
             Reply::Record(Answer::Kept(..)) => true,
             Reply::Record(Answer::Found(left, record)) => self.adopt(ground, &key, left, *record),
@@ -219,7 +221,7 @@ impl<O: Overlay> Router<O> {
                 let purpose = Purpose::Record(Errand::Mend(key));
                 return self.ask(ground, aim(key, whom), Port::RECORDS, payload, purpose);
             }
-            _ => false,
+            _ => is_nobody,
         };
         self.offered(ground, key, is_told);
     }
@@ -231,10 +233,11 @@ impl<O: Overlay> Router<O> {
         key: Key,
         reply: Reply<O::Address>,
     ) {
+        let is_nobody = is_nobody(&reply);
         let is_told = match reply {
             Reply::Record(Answer::Kept(..)) => true,
             Reply::Record(Answer::Found(left, record)) => self.adopt(ground, &key, left, *record),
-            _ => false,
+            _ => is_nobody,
         };
         self.offered(ground, key, is_told);
     }

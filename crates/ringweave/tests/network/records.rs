@@ -93,7 +93,7 @@ fn records_outlive_all_processes() {
         [("anna", anna), ("bo", bo), ("cleo", cleo)].map(|(name, peer)| (name, peer.crash()));
     // Bo stays away: what it put is there without it.
     let anna = Peer::again(anna.0, anna.1, &[]);
-    let cleo = Peer::again(cleo.0, cleo.1, &[]);
+    let cleo = Peer::again(cleo.0, cleo.1, &["--join", anna.invite()]);
     for (n, key) in keys.iter().enumerate() {
         for reader in [&anna, &cleo] {
             let expected = Some(format!("value {n}"));
@@ -104,7 +104,7 @@ fn records_outlive_all_processes() {
         }
     }
     // And back, it knows what it keeps alive, and may replace it.
-    let bo = Peer::again(bo.0, bo.1, &[]);
+    let bo = Peer::again(bo.0, bo.1, &["--join", anna.invite()]);
     let listed = ask(&bo, &["kv", "list"]);
     assert_eq!(listed["records"].as_array().unwrap().len(), 10);
     bo.until("it can replace its record", || {
@@ -138,8 +138,10 @@ fn records_move_with_their_network() {
 }
 
 #[test]
-fn words_about_records_that_make_no_sense_are_refused() {
+fn a_lone_peer_keeps_records_and_refuses_words_that_make_no_sense() {
     let anna = Peer::found("anna", &[]);
+    let key = put(&anna, "colour", "green");
+    assert_eq!(read(&anna, &key).as_deref(), Some("green"));
     let large = "x".repeat(61 * 1024);
     for (words, code, error) in [
         (vec!["kv", "put", "n", &large], 2, "too_large"),
