@@ -13,7 +13,7 @@ pub struct MainLine {
 
 impl MainLine {
     pub async fn start() -> Result<Self> {
-        let testnet = tokio::task::spawn_blocking(|| Testnet::new(NODES)).await??;
+        let testnet = tokio::task::spawn_blocking(|| Testnet::builder(NODES).build()).await??;
         let nodes = testnet.nodes.iter().map(|node| node.clone().as_async()).collect();
         Ok(Self { nodes, _testnet: testnet })
     }

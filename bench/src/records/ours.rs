@@ -25,7 +25,7 @@ impl Ours {
         let invite = founder.invite().await?;
         let mut peers = vec![founder];
         for _ in 1..NODES {
-            peers.push(start(settings(Entrance::Join(invite.clone()))).await?);
+            peers.push(start(settings(Entrance::Join(invite.clone().into()))).await?);
         }
         Ok(Self(peers))
     }

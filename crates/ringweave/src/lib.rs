@@ -15,12 +15,18 @@
 //! # }
 //! ```
 //!
+//! It keeps small records for others to read, too ([`Handle::put`], [`Handle::get`], [`Handle::watch`]). Whole
+//! programs are in `examples/`.
+//!
 //! The program `ringweave` is this library with words on a command line.
 
-pub use ringweave_ids::{Guid, PeerId};
+pub use ringweave_ids::{Guid, Key, KeyError, PeerId};
 pub use ringweave_net::{
     CallError, Counters, Data, Delivery, Entrance, Handle, HomeError, Inbox, Invite, InviteError,
     PeerEvent, PeerInfo, PeerRef, Policy, Received, Settings, Shape, ShapeError, Spread,
-    StartError, Status, Topology, TracedHop, Tree, TreePeer, start,
+    StartError, Status, Topology, TracedHop, Tree, TreePeer, Watch, start,
 };
-pub use ringweave_node::{Failure, MAX_PAYLOAD, MessageKind, Turn};
+pub use ringweave_node::{
+    Denial, Failure, Fetched, MAX_LEASE, MAX_PAYLOAD, MAX_RECORD_NAME, MAX_VALUE, MIN_LEASE,
+    MessageKind, NotKept, Owned, Stored, Turn,
+};
