@@ -179,17 +179,19 @@ impl<O: Overlay> Router<O> {
         let ways: [Way; CHOICES as usize] =
             std::array::from_fn(|choice| way(ground, key, choice as u8));
         let is_owner = ways.contains(&Way::Here);
-        let near = if is_copy && is_owner {
-            near(ground, &key).1
+        let mut others = Vec::new();
+        let near = if is_owner {
+            near(ground, &key, &mut others)
         } else {
             0
         };
+        let given = if is_copy { near } else { 0 };
         let id = signed.record.id;
         if signed.record.lease == 0 && is_owner && !is_copy {
             // Who is gone is gone everywhere.
-            let (others, now) = (self::near(ground, &key).0, ground.now);
             for other in others {
-                self.put(ground, kind, Aim::Peer(other), &signed, Some(now));
+                let (aim, now) = (Aim::Peer(ground.view.id(other)), ground.now);
+                self.put(ground, kind, aim, &signed, Some(now));
             }
         }
         let held = Held {
@@ -197,7 +199,7 @@ impl<O: Overlay> Router<O> {
             expires: ground.now + left,
             key,
             ways,
-            near: ways.map(|way| if way == Way::Here { near } else { 0 }),
+            near: ways.map(|way| if way == Way::Here { given } else { 0 }),
         };
         let is_kept = self.directory.records.keep(kind, held);
         if is_kept && is_owner && !is_copy && self.directory.fresh.len() < FRESH {
@@ -337,7 +339,7 @@ impl<O: Overlay> Router<O> {
 
     /// Hands records over whose keys lead elsewhere; says whether that was all.
     fn hand_over_records(&mut self, ground: &mut Ground<'_, O>) -> bool {
-        let mut moved = Vec::new();
+        let (mut others, mut moved) = (Vec::new(), Vec::new());
         let directory = &mut self.directory;
         let peers = directory
             .records
@@ -353,7 +355,7 @@ impl<O: Overlay> Router<O> {
             if moved.len() >= HAND_OVER_AT_ONCE {
                 break;
             }
-            moves(ground, kind, held, &mut moved);
+            moves(ground, kind, held, &mut others, &mut moved);
         }
         let is_through = moved.len() < HAND_OVER_AT_ONCE;
         self.carry(ground, moved);
@@ -362,11 +364,11 @@ impl<O: Overlay> Router<O> {
 
     /// Gives copies of what has just come to those that may be asked in this peer's place.
     fn share_fresh(&mut self, ground: &mut Ground<'_, O>) {
-        let mut moved = Vec::new();
+        let (mut others, mut moved) = (Vec::new(), Vec::new());
         let directory = &mut self.directory;
         for (kind, id) in std::mem::take(&mut directory.fresh) {
             if let Some(held) = directory.records.get_mut(kind, &id) {
-                moves(ground, kind, held, &mut moved);
+                moves(ground, kind, held, &mut others, &mut moved);
             }
         }
         self.carry(ground, moved);
@@ -418,6 +420,7 @@ fn moves<O: Overlay>(
     ground: &Ground<'_, O>,
     kind: Kind,
     held: &mut Held<O::Address>,
+    others: &mut Vec<Peer>,
     moved: &mut Vec<Move<O::Address>>,
 ) {
     for choice in 0..CHOICES {
@@ -426,9 +429,9 @@ fn moves<O: Overlay>(
         let known = std::mem::replace(&mut held.ways[place], way);
         let mut aims = Vec::new();
         if way == Way::Here {
-            let (others, mark) = near(ground, &held.key);
+            let mark = near(ground, &held.key, others);
             if std::mem::replace(&mut held.near[place], mark) != mark {
-                aims.extend(others.into_iter().map(Aim::Peer));
+                aims.extend(others.iter().map(|peer| Aim::Peer(ground.view.id(*peer))));
             }
         } else {
             held.near[place] = 0;
@@ -445,16 +448,16 @@ fn moves<O: Overlay>(
     }
 }
 
-/// Those that may be asked in this peer's place, or come after it, and a hash of them that is never 0.
-fn near<O: Overlay>(ground: &Ground<'_, O>, key: &Key) -> (Vec<PeerId>, u64) {
-    let mut found = Vec::new();
-    ground.overlay.replicas(&ground.view, key, NEAR, &mut found);
-    let ids: Vec<_> = found.into_iter().map(|peer| ground.view.id(peer)).collect();
+/// Fills `others` with those that may be asked in this peer's place, or come after it; gives a hash of them
+/// that is never 0. It is asked of every record when the table changes, so it allocates nothing.
+fn near<O: Overlay>(ground: &Ground<'_, O>, key: &Key, others: &mut Vec<Peer>) -> u64 {
+    others.clear();
+    ground.overlay.replicas(&ground.view, key, NEAR, others);
     // The same peers in another order are the same.
-    let mark = ids
+    let marks = others
         .iter()
-        .map(|id| head(id).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    (ids.clone(), mark.fold(0, u64::wrapping_add) | 1)
+        .map(|peer| head(&ground.view.id(*peer)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    marks.fold(0, u64::wrapping_add) | 1
 }
 
 /// Whoever owns a key by this choice.

@@ -269,14 +269,19 @@ impl Polyring {
     }
 
     pub(super) fn holders(&self, key: &Key, n: usize, found: &mut Vec<Peer>) {
-        let own = &self.table.own;
-        let others = rank(own, key).filter(|cell| cell.position != self.table.mine);
-        let others = others.filter_map(|cell| self.first(own.members(cell)));
         // All members of a cluster answer for its keys.
         let first = found.len();
         found.extend(self.linked_mates());
-        let mates = found.len() - first;
-        found.extend(others.take(n.saturating_sub(mates)));
+        let more = n.saturating_sub(found.len() - first);
+        if more > 0 {
+            let own = &self.table.own;
+            let homes = best(own, key, more + 1);
+            let others = homes
+                .iter()
+                .filter(|(_, cell)| cell.position != self.table.mine);
+            let others = others.filter_map(|(_, cell)| self.first(own.members(cell)));
+            found.extend(others.take(more));
+        }
     }
 
     pub(super) fn nearest(&self, target: &Target<Guid>, n: usize, found: &mut Vec<Peer>) {
@@ -494,31 +499,32 @@ fn any_linked(slots: &Slots, but: &[PositionId], flow: u64) -> Option<Peer> {
 
 /// What orders the positions of a ring as homes of a key, the best first: highest random weight
 /// (Thaler & Ravishankar 1998) over their permanent ids, so that no renumbering moves a key.
-fn weight(cell: &Cell, key: &Key) -> (Reverse<u64>, PositionId) {
+type Weight = (Reverse<u64>, PositionId);
+
+fn weight(cell: &Cell, key: &Key) -> Weight {
     let score = mix(key.head() ^ mix(cell.position.0));
     (Reverse(score), cell.position)
 }
 
-/// The positions of a ring as homes of a key, best first.
-fn rank<'a>(slots: &'a Slots, key: &Key) -> impl Iterator<Item = &'a Cell> {
-    let mut cells: Vec<_> = slots.cells().iter().collect();
-    cells.sort_by_key(|cell| weight(cell, key));
-    cells.into_iter()
-}
-
-/// The `choice`-th home of a key, without sorting: the first or the second, as a rule.
+/// The `choice`-th home of a key: the first or the second, as a rule.
 fn owner<'a>(slots: &'a Slots, key: &Key, choice: u8) -> Option<&'a Cell> {
     let choice = usize::from(choice);
+    let homes = best(slots, key, choice + 1);
+    homes.get(choice).map(|(_, cell)| *cell)
+}
+
+/// The first `n` homes of a key and their weights, without sorting the others.
+fn best<'a>(slots: &'a Slots, key: &Key, n: usize) -> SmallVec<[(Weight, &'a Cell); 4]> {
     let mut best: SmallVec<[_; 4]> = SmallVec::new();
     for cell in slots.cells() {
         let weight = weight(cell, key);
-        if best.last().is_none_or(|(last, _)| weight < *last) || best.len() <= choice {
+        if best.last().is_none_or(|(last, _)| weight < *last) || best.len() < n {
             let at = best.partition_point(|(other, _)| *other < weight);
             best.insert(at, (weight, cell));
-            best.truncate(choice + 1);
+            best.truncate(n);
         }
     }
-    best.get(choice).map(|(_, cell)| *cell)
+    best
 }
 
 #[cfg(test)]
@@ -532,7 +538,9 @@ mod tests {
         let (peer, ..) = &swarm.peers[&0];
         for number in 0..50_u32 {
             let key = Key::of("test", &number.to_le_bytes());
-            let ranked: Vec<_> = rank(&peer.table.own, &key).map(|it| it.position).collect();
+            let mut ranked: Vec<_> = peer.table.own.cells().iter().collect();
+            ranked.sort_by_key(|cell| weight(cell, &key));
+            let ranked: Vec<_> = ranked.into_iter().map(|it| it.position).collect();
             let owners = (0..10).map_while(|choice| owner(&peer.table.own, &key, choice));
             assert_eq!(owners.map(|it| it.position).collect::<Vec<_>>(), ranked);
         }
