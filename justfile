@@ -27,7 +27,7 @@ evolve PEERS="30":
 healing SEEDS="1-20" ONLY="":
     HEALING_SEEDS={{SEEDS}} HEALING_ONLY={{ONLY}} cargo test --release -p ringweave-sim --test healing -- --nocapture
 
-# Every order of events for three peers, and five within bounds: a quarter of an hour.
+# Every order of events for three peers, and five within bounds: some 45 minutes.
 model:
     MODEL_SIZE=full cargo test --release -p ringweave-sim --test model -- --nocapture --test-threads 1
 
