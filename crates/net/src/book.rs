@@ -4,12 +4,7 @@
 //! next sweep. Numbers of dead entries rest until the sweep after that, so that a late word about an
 //! old peer does not hit a new one.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    net::SocketAddr,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr};
 
 use bytes::Bytes;
 use iroh::SecretKey;
@@ -19,6 +14,7 @@ use ringweave_overlay::Host;
 
 use crate::{
     card::{ADDRESSES, Card, is_signed},
+    memory,
     network::{Network, Step},
     seen::Seen,
 };
@@ -334,11 +330,7 @@ impl Host for Book {
     }
 
     fn clock(&self, _: Time) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        // Before 1970 there is no right answer.
-        since.map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        memory::clock()
     }
 }
 

@@ -3,10 +3,7 @@
 //! Each record is one entry of a table beside the memory, written within a second of its change. What is
 //! written is the node's own business: this file knows how long a record still lives, and no more.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use ringweave_ids::{Key, Time, wire};
@@ -14,7 +11,10 @@ use ringweave_node::{MAX_VALUE, Record, Saved};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::{home::HomeError, memory::Store};
+use crate::{
+    home::HomeError,
+    memory::{Store, clock},
+};
 
 const TABLE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records 1");
 /// A record with the longest name and value.
@@ -42,9 +42,9 @@ pub(crate) struct Ledger {
     writing: Option<JoinHandle<()>>,
 }
 
-fn clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    clock() / 1_000
 }
 
 impl Ledger {
@@ -105,15 +105,16 @@ impl Store {
         let Some((database, path)) = self.parts() else {
             return Ok(Vec::new());
         };
-        let now = clock();
+        let now = seconds();
         let entries = load(database).map_err(|error| HomeError::State {
             path: path.clone(),
             why: error.to_string(),
         })?;
         let read = |bytes: Vec<u8>| {
             let entry: Entry = wire::decode(&bytes, CAP).ok()?;
+            let left = entry.until.checked_sub(now).filter(|left| *left > 0)?;
             Some(Saved {
-                left: Duration::from_secs(entry.until.checked_sub(now)?),
+                left: Duration::from_secs(left),
                 own: entry.own.map(|own| Duration::from_secs(own.into())),
                 record: entry.record,
             })
@@ -147,7 +148,7 @@ fn load(database: &Database) -> Result<Vec<Vec<u8>>, redb::Error> {
 }
 
 fn save(database: &Database, changes: &[(Key, Option<Saved>)]) -> Result<(), redb::Error> {
-    let now = clock();
+    let now = seconds();
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(TABLE)?;
@@ -201,8 +202,7 @@ mod tests {
         ];
         store.save_records(&all).unwrap();
         store.save_records(&[(all[1].0, None)]).unwrap();
-        let mut left = store.load_records().unwrap();
-        left.retain(|saved| saved.left > Duration::ZERO);
+        let left = store.load_records().unwrap();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].record, all[0].1.as_ref().unwrap().record);
         assert!(

@@ -208,14 +208,17 @@ fn write(database: &Database, bytes: &[u8]) -> Result<(), redb::Error> {
     Ok(())
 }
 
+/// Milliseconds since 1970; before that there is no right answer.
+pub(crate) fn clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
 /// The number of a new life: later than the last one, even if the clock went back.
 pub(crate) fn incarnation(last: u64) -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |span| span.as_millis());
-    u64::try_from(now)
-        .unwrap_or(u64::MAX)
-        .max(last.saturating_add(1))
+    clock().max(last.saturating_add(1))
 }
 
 #[cfg(test)]

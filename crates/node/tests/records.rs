@@ -292,14 +292,19 @@ fn holders_that_cannot_be_reached_are_not_holders_that_have_nothing() {
 
 /// Something for the records of peer `to`, as if it came from peer `from`.
 fn inject(swarm: &mut Swarm, from: u32, to: u32, payload: Vec<u8>) {
+    let target = Target::Peer {
+        id: id(to),
+        address: to,
+    };
+    inject_at(swarm, from, to, target, payload);
+}
+
+fn inject_at(swarm: &mut Swarm, from: u32, to: u32, target: Target<u32>, payload: Vec<u8>) {
     let flow = Flow {
         origin: id(from),
         incarnation: 1,
         source: from,
-        target: Target::Peer {
-            id: id(to),
-            address: to,
-        },
+        target,
         port: Port::RECORDS,
         kind: MessageKind::Unicast,
         life: 0,
@@ -437,4 +442,104 @@ fn a_watcher_hears_when_a_lease_ends_and_whoever_holds_the_key_then() {
         watched(&swarm, watch),
         [Some("for a minute".to_owned()), None]
     );
+}
+
+/// The first holder of a key among the peers at the first `count` addresses.
+fn first(key: Key, count: u64) -> u32 {
+    (key.head() % count) as u32
+}
+
+/// A name whose key belongs to whom it should.
+fn name_of(by: u32, is_it: impl Fn(Key) -> bool) -> String {
+    let mut names = (0..1_000).map(|number| format!("name {number}"));
+    names
+        .find(|name| is_it(Record::key_of(&id(by), name)))
+        .unwrap()
+}
+
+#[test]
+fn a_put_is_not_acknowledged_while_one_who_answers_for_the_key_lacks_it() {
+    let mut swarm = tree();
+    // Beside peer 1 are its parent and its first child, and no message but those for it goes to 3.
+    let name = name_of(0, |key| first(key, 7) == 1);
+    swarm.filter = Box::new(|_, to, _| to != 3);
+    let failed = put(&mut swarm, 0, &name, "value");
+    assert_eq!(failed, Err(NotKept::Failed(Failure::Timeout)));
+    swarm.filter = Box::new(|_, _, _| true);
+    assert_eq!(
+        put(&mut swarm, 0, &name, "value").map(|it| it.copies >= 3),
+        Ok(true)
+    );
+}
+
+#[test]
+fn what_replaced_a_record_and_failed_leaves_the_old_one_alive() {
+    let mut swarm = tree();
+    let minute = Duration::from_secs(60);
+    let name = name_of(5, |key| first(key, 7) == 1);
+    let value = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let key = put_for(&mut swarm, 5, Some(&name), value("old"), minute)
+        .unwrap()
+        .key;
+    swarm.filter = Box::new(|_, to, _| to != 1);
+    put_for(&mut swarm, 5, Some(&name), value("new"), minute).unwrap_err();
+    swarm.filter = Box::new(|_, _, _| true);
+    // Longer than a lease: only who renews it keeps it there.
+    swarm.run(minute * 3);
+    assert_eq!(read(&mut swarm, 6, key).as_deref(), Some("old"));
+}
+
+#[test]
+fn a_new_first_holder_does_not_take_what_it_is_handed_for_the_newest() {
+    let mut swarm = tree();
+    let mut tried = 0;
+    for number in 0..40 {
+        let name = format!("name {number}");
+        swarm.reshape((0..7).map(Some).collect());
+        swarm.sent.clear();
+        let key = put(&mut swarm, 1, &name, "old").unwrap().key;
+        // The copy of it that was on its way to another holder.
+        let copies = swarm.sent.iter().filter_map(|(_, _, frame)| match frame {
+            Frame::Envelope(it)
+                if it.flow.port == Port::RECORDS && it.payload.first() == Some(&1) =>
+            {
+                Some(it.payload.to_vec())
+            }
+            _ => None,
+        });
+        let copies: Vec<_> = copies.collect();
+        put(&mut swarm, 1, &name, "new").unwrap();
+        swarm.reshape((0..7).map(|at| (at < 5).then_some(at)).collect());
+        let holder = first(key, 5);
+        let has = |peer: u32| swarm.node(peer).saved(&key, swarm.now).is_some();
+        // Somebody that it asks has the new one: a neighbour in the tree, or the far holder.
+        let neighbours = (0..5).filter(|at| {
+            let is_child = |of: u32, at: u32| at > 0 && (at - 1) / 2 == of;
+            is_child(holder, *at) || is_child(*at, holder)
+        });
+        // What the writer has of its own is not among what it keeps for others.
+        let mut asked = neighbours.chain([(holder + 1) % 5]).filter(|at| *at != 1);
+        if has(holder) || copies.is_empty() || !asked.any(has) {
+            continue;
+        }
+        tried += 1;
+        let target = Target::Key {
+            scope: None,
+            key,
+            choice: 0,
+        };
+        inject_at(&mut swarm, 0, holder, target, copies[0].clone());
+        assert!(
+            swarm.node(holder).saved(&key, swarm.now).is_some(),
+            "it took the copy"
+        );
+        assert_eq!(read(&mut swarm, 1, key).as_deref(), Some("new"));
+        let reader = (holder + 1) % 5;
+        assert_eq!(
+            read(&mut swarm, reader, key).as_deref(),
+            Some("new"),
+            "{reader}"
+        );
+    }
+    assert!(tried >= 3, "{tried}");
 }

@@ -13,8 +13,8 @@ mod records;
 
 use std::time::Duration;
 
-use records::{ANSWERED, Held, Kind, Record, Records, Signed, Way, peer_key};
-pub(crate) use records::{Word, query_key};
+use records::{ANSWERED, Held, Kind, Record, Records, Signed, peer_key};
+pub(crate) use records::{Way, Word, query_key};
 use ringweave_ids::{Key, Peer, Time, wire};
 use ringweave_overlay::{Hop, Overlay, Target};
 
@@ -259,14 +259,9 @@ impl<O: Overlay> Router<O> {
             left: left.unwrap_or(signed.record.lease),
             signed: signed.clone(),
         };
-        let aim = Aim::Target(Target::Key {
-            scope: None,
-            key,
-            choice,
-        });
         self.ask(
             ground,
-            aim,
+            Aim::owner(key, choice),
             Port::DIRECTORY,
             wire::to_vec(&word).into(),
             purpose,
@@ -350,7 +345,7 @@ impl<O: Overlay> Router<O> {
 }
 
 /// Where a key leads from here.
-fn way<O: Overlay>(ground: &Ground<'_, O>, key: Key, choice: u8) -> Way {
+pub(crate) fn way<O: Overlay>(ground: &Ground<'_, O>, key: Key, choice: u8) -> Way {
     let target = Target::Key {
         scope: None,
         key,

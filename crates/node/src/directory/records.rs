@@ -63,7 +63,7 @@ pub(crate) enum Word<A> {
 
 /// Where a key leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// This peer owns it.
     Here,
     /// Through this neighbour.

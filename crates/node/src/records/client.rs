@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringweave_ids::{Key, Time, wire};
-use ringweave_overlay::{Overlay, Target};
+use ringweave_overlay::Overlay;
 
 use super::{
     Answer, Denial, Fetched, MAX_LEASE, MAX_RECORD_NAME, MAX_VALUE, MIN_LEASE, NotKept, Owned,
@@ -17,6 +17,8 @@ use crate::{
 
 /// Records that a peer keeps alive at most.
 const OWN: usize = 4_096;
+/// Bytes of them.
+const OWN_BYTES: usize = 32 * 1024 * 1024;
 /// Reads under way at once.
 const GETS: usize = 1_024;
 /// How long the first holder is waited for before the far one is asked, too.
@@ -74,6 +76,8 @@ pub(super) struct Own {
     pub(super) lease: Duration,
     renew: Time,
     is_kept: bool,
+    /// What it replaces, until its holders have it: if they never do, that goes on.
+    before: Option<Box<Own>>,
 }
 
 impl Own {
@@ -84,6 +88,7 @@ impl Own {
             lease,
             renew,
             is_kept: false,
+            before: None,
         }
     }
 }
@@ -123,15 +128,6 @@ impl Leg {
     }
 }
 
-/// Where the holder of this choice sits.
-pub(super) fn owner<A>(key: Key, choice: u8) -> Aim<A> {
-    Aim::Target(Target::Key {
-        scope: None,
-        key,
-        choice,
-    })
-}
-
 impl<O: Overlay> Router<O> {
     /// Puts a value, or deletes it where there is none.
     pub(crate) fn put_record(
@@ -161,7 +157,11 @@ impl<O: Overlay> Router<O> {
             return ground.tell(refused(NotKept::Denied(Denial::Malformed)));
         }
         let records = self.records.get_or_insert_default();
-        if records.own.len() >= OWN && !records.own.contains_key(&key) {
+        let others = records.own.iter().filter(|(other, _)| **other != key);
+        let (count, bytes) = others.fold((0, 0), |(count, bytes), (_, own)| {
+            (count + 1, bytes + own.record.size())
+        });
+        if count >= OWN || bytes + value.as_ref().map_or(0, Bytes::len) > OWN_BYTES {
             return ground.tell(refused(NotKept::Denied(Denial::Quota)));
         }
         self.put_own_record(ground, key, name, value, lease, Some(ticket));
@@ -179,7 +179,16 @@ impl<O: Overlay> Router<O> {
         let clock = ground.view.host.clock(ground.now);
         let me = self.me;
         let records = self.records.get_or_insert_default();
-        let last = records.own.get(&key).map_or(0, |own| own.record.sequence);
+        let before = records.own.remove(&key);
+        let last = before.as_ref().map_or(0, |own| own.record.sequence);
+        // Of several that follow each other, the last one that was kept.
+        let before = before.and_then(|own| {
+            if own.is_kept {
+                Some(Box::new(own))
+            } else {
+                own.before
+            }
+        });
         let sequence = clock.max(last + 1);
         let host = ground.view.host;
         let record = Record::signed(host, me, name, sequence, lease, value);
@@ -190,6 +199,7 @@ impl<O: Overlay> Router<O> {
             lease,
             renew: ground.now + renew,
             is_kept: false,
+            before,
         };
         records.own.insert(key, own);
         ground.tell(Event::Kept(key));
@@ -198,7 +208,7 @@ impl<O: Overlay> Router<O> {
         let purpose = Purpose::Record(Errand::Put(key, sequence, ticket));
         self.ask(
             ground,
-            owner(key, 0),
+            Aim::owner(key, 0),
             Port::RECORDS,
             payload.into(),
             purpose,
@@ -225,15 +235,18 @@ impl<O: Overlay> Router<O> {
         if let Some(own) = records.own.get_mut(&key)
             && own.record.sequence == sequence
         {
-            own.is_kept = result.is_ok();
-            let is_first = ticket.is_some();
+            let is_asked_for = ticket.is_some();
             match result {
-                // What was deleted is not renewed, and what was never kept is not tried again unasked.
+                // What was deleted is not renewed.
                 Ok(_) if own.record.value.is_none() => drop(records.own.remove(&key)),
-                Err(NotKept::Denied(_)) => drop(records.own.remove(&key)),
-                Err(_) if is_first => drop(records.own.remove(&key)),
-                Err(_) => own.renew = now + RENEW_AGAIN,
-                Ok(_) => {}
+                Ok(_) => (own.is_kept, own.before) = (true, None),
+                Err(NotKept::Failed(_)) if !is_asked_for => own.renew = now + RENEW_AGAIN,
+                // What was never kept is not tried again unasked.
+                Err(_) => {
+                    let before = own.before.take();
+                    records.own.remove(&key);
+                    records.own.extend(before.map(|before| (key, *before)));
+                }
             }
             ground.tell(Event::Kept(key));
             self.arm_records(ground);
@@ -354,7 +367,13 @@ impl<O: Overlay> Router<O> {
         };
         let purpose = Purpose::Record(Errand::Get(number, choice));
         let payload = wire::to_vec(&word).into();
-        self.ask(ground, owner(key, choice), Port::RECORDS, payload, purpose);
+        self.ask(
+            ground,
+            Aim::owner(key, choice),
+            Port::RECORDS,
+            payload,
+            purpose,
+        );
     }
 
     /// Asks the far holder where the first one takes its time; says whether any read is under way.

@@ -3,27 +3,26 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringweave_ids::{Key, Peer, PeerId, wire};
-use ringweave_overlay::{Hop, Overlay, Target};
+use ringweave_ids::{Key, PeerId, wire};
+use ringweave_overlay::{Overlay, Target};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
     Answer, Asker, Denial, Record, Word,
-    client::{Errand, owner},
+    client::Errand,
     store::{Fresh, Mark},
     upkeep::REFRESH,
 };
 use crate::{
     Envelope, Event, Failure, Port,
-    router::{Aim, Ground, Purpose, Reply, Router},
+    directory::{Way, way},
+    router::{Aim, Ground, Purpose, Reply, Router, head},
 };
 
 /// Copies next to the first holder; where several answer for a key, all of those have one.
 pub(super) const NEAR: usize = 2;
 /// Holders next to the first that are asked before a key is said to be empty.
 const LOOKED: usize = 4;
-/// Copies with which a put is acknowledged even if another place did not answer.
-const COPIES: u8 = 3;
 /// Puts and reads that wait for other holders; more are not answered, and asked again.
 const WAITING: usize = 4_096;
 /// Readers of one key that wait.
@@ -65,7 +64,8 @@ impl<O: Overlay> Router<O> {
                 record,
             }) => {
                 let left = Duration::from_secs(left.into());
-                return self.on_copy_of(ground, asker(number), left, record);
+                let is_handed_over = matches!(flow.target, Target::Key { .. });
+                return self.on_copy_of(ground, asker(number), left, record, is_handed_over);
             }
             Some(Word::Get { number, key }) => {
                 let is_far = matches!(flow.target, Target::Key { choice: 1.., .. });
@@ -181,14 +181,23 @@ impl<O: Overlay> Router<O> {
         kept.is_ok()
     }
 
+    /// Takes in what another holder told of a key; says whether it told anything.
+    pub(super) fn takes_in(
+        &mut self,
+        ground: &mut Ground<'_, O>,
+        key: &Key,
+        reply: Reply<O::Address>,
+    ) -> bool {
+        match reply {
+            Reply::Record(Answer::Kept(..) | Answer::Nothing) => true,
+            Reply::Record(Answer::Found(left, record)) => self.adopt(ground, key, left, *record),
+            reply => is_nobody(&reply),
+        }
+    }
+
     fn on_put(&mut self, ground: &mut Ground<'_, O>, asker: Asker<O::Address>, record: Record) {
         let number = asker.number;
         let (key, left) = (record.key(), record.lease());
-        let payload_of = |number| Word::Copy {
-            number,
-            left: seconds(left),
-            record: record.clone(),
-        };
         let is_known =
             |it: &Putting<O::Address>| it.asker.id == asker.id && it.asker.number == number;
         let puts = self.records.as_ref().map(|records| &records.puts);
@@ -203,11 +212,12 @@ impl<O: Overlay> Router<O> {
             }
             Ok(Fresh::New | Fresh::Same) => {}
         }
-        let mark = self.mark(ground, &key);
-        let mut aims = self.near_aims(ground, &key, NEAR);
+        let mark = Self::mark(ground, &key);
+        let near = Self::beside(ground, &key, NEAR);
+        let mut aims: Vec<_> = near.into_iter().map(Aim::Peer).collect();
         // Who has nobody beside it is alone.
         if !mark.is_far() && !aims.is_empty() {
-            aims.push(owner(key, 1));
+            aims.push(Aim::owner(key, 1));
         }
         let records = self.records.get_or_insert_default();
         if let Some(kept) = records.store.get_mut(&key) {
@@ -228,7 +238,7 @@ impl<O: Overlay> Router<O> {
         };
         records.puts.insert(put, putting);
         for aim in aims {
-            let payload = wire::to_vec(&payload_of(self.next_ask())).into();
+            let payload = copy(self.next_ask(), left, record.clone());
             let purpose = Purpose::Record(Errand::Copy(put));
             self.ask(ground, aim, Port::RECORDS, payload, purpose);
         }
@@ -273,10 +283,11 @@ impl<O: Overlay> Router<O> {
                 kept.due = ground.now;
                 self.look_soon(ground);
             }
-            // Without an answer it is put again, to those who hold the key then.
-            let copies = u8::try_from(copies.len()).unwrap_or(u8::MAX);
-            if is_whole || copies >= COPIES {
+            // Without an answer it is put again, to those who hold the key then: one of them that lacks it
+            // would go on to answer with what was before.
+            if is_whole {
                 let number = asker.number;
+                let copies = u8::try_from(copies.len()).unwrap_or(u8::MAX);
                 self.say(ground, asker, &Word::Kept { number, copies });
             }
         }
@@ -288,6 +299,7 @@ impl<O: Overlay> Router<O> {
         asker: Asker<O::Address>,
         left: Duration,
         record: Record,
+        is_handed_over: bool,
     ) {
         let number = asker.number;
         let key = record.key();
@@ -305,15 +317,23 @@ impl<O: Overlay> Router<O> {
                 );
             }
             Ok(Fresh::New | Fresh::Same) => {
-                let mark = self.mark(ground, &key);
+                let mark = Self::mark(ground, &key);
                 let refresh = ground.random.between(REFRESH * 4 / 5, REFRESH * 6 / 5);
                 let records = self.records.get_or_insert_default();
                 if let Some(kept) = records.store.get_mut(&key) {
-                    // It comes from one that answers for the key, so that all of those have it.
-                    kept.mark = mark;
-                    kept.is_sure = true;
                     kept.heard = ground.now;
-                    kept.due = ground.now + refresh;
+                    if is_handed_over && mark.is_first() {
+                        // Who held it before may have missed a newer one: the others are asked.
+                        kept.mark = Mark::NONE;
+                        kept.is_sure = false;
+                        kept.due = ground.now;
+                        self.look_soon(ground);
+                    } else {
+                        // It comes from one that answers for the key, so that all of those have it.
+                        kept.mark = mark;
+                        kept.is_sure = true;
+                        kept.due = ground.now + refresh;
+                    }
                 }
                 self.say(ground, asker, &Word::Kept { number, copies: 1 });
             }
@@ -356,7 +376,7 @@ impl<O: Overlay> Router<O> {
     ) {
         let number = asker.number;
         let now = ground.now;
-        let mark = self.mark(ground, &key);
+        let mark = Self::mark(ground, &key);
         let records = self.records.get_or_insert_default();
         // Where others hold the key than those who were asked last, one of them may have a newer one.
         let is_sure = records.store.get(&key, now).is_some_and(|kept| {
@@ -375,7 +395,7 @@ impl<O: Overlay> Router<O> {
         if records.checks.len() >= WAITING {
             return;
         }
-        let near = self.near_aims(ground, &key, LOOKED);
+        let near = Self::beside(ground, &key, LOOKED);
         let has_far = mark.is_first() && !mark.is_far() && !near.is_empty();
         if near.is_empty() && !has_far {
             return self.tell_kept(ground, asker, &key, Word::Nothing { number });
@@ -387,14 +407,14 @@ impl<O: Overlay> Router<O> {
         };
         let records = self.records.get_or_insert_default();
         records.checks.insert(key, check);
-        for aim in near {
+        for id in near {
             let number = self.next_ask();
-            self.look(ground, aim, &Word::Look { number, key }, key);
+            self.look(ground, Aim::Peer(id), &Word::Look { number, key }, key);
         }
         if has_far {
             // One of several that answer for the far copy has it, and asks the others.
             let number = self.next_ask();
-            self.look(ground, owner(key, 1), &Word::Get { number, key }, key);
+            self.look(ground, Aim::owner(key, 1), &Word::Get { number, key }, key);
         }
     }
 
@@ -416,12 +436,7 @@ impl<O: Overlay> Router<O> {
         key: Key,
         reply: Reply<O::Address>,
     ) {
-        let is_nobody = is_nobody(&reply);
-        let is_told = match reply {
-            Reply::Record(Answer::Found(left, record)) => self.adopt(ground, &key, left, *record),
-            Reply::Record(Answer::Nothing) => true,
-            _ => is_nobody,
-        };
+        let is_told = self.takes_in(ground, &key, reply);
         let Some(records) = &mut self.records else {
             return;
         };
@@ -436,7 +451,7 @@ impl<O: Overlay> Router<O> {
         let Some(check) = records.checks.remove(&key) else {
             return;
         };
-        let is_first = self.mark(ground, &key).is_first();
+        let is_first = Self::mark(ground, &key).is_first();
         let records = self.records.get_or_insert_default();
         if let Some(kept) = records.store.get_mut(&key) {
             kept.is_sure |= check.is_whole && is_first;
@@ -452,44 +467,24 @@ impl<O: Overlay> Router<O> {
     }
 
     /// Those next to this peer for a key.
-    pub(super) fn near_aims(
-        &self,
-        ground: &Ground<'_, O>,
-        key: &Key,
-        n: usize,
-    ) -> Vec<Aim<O::Address>> {
-        let found = self.near_peers(ground, key, n).into_iter();
-        found.map(|peer| Aim::Peer(ground.view.id(peer))).collect()
-    }
-
-    fn near_peers(&self, ground: &Ground<'_, O>, key: &Key, n: usize) -> Vec<Peer> {
+    pub(super) fn beside(ground: &Ground<'_, O>, key: &Key, n: usize) -> Vec<PeerId> {
         let mut found = Vec::with_capacity(n);
         ground.overlay.replicas(&ground.view, key, n, &mut found);
-        found
+        found.into_iter().map(|peer| ground.view.id(peer)).collect()
     }
 
     /// Who holds a key, as far as this peer sees.
-    pub(super) fn mark(&self, ground: &Ground<'_, O>, key: &Key) -> Mark {
-        let is_mine = |choice| {
-            let target = Target::Key {
-                scope: None,
-                key: *key,
-                choice,
-            };
-            ground.overlay.next_hop(&ground.view, &target, key.head()) == Hop::Arrived
-        };
+    pub(super) fn mark(ground: &Ground<'_, O>, key: &Key) -> Mark {
+        let is_mine = |choice| way(ground, *key, choice) == Way::Here;
         let is_first = is_mine(0);
         let near = if is_first {
-            self.near_peers(ground, key, NEAR)
+            Self::beside(ground, key, NEAR)
         } else {
             Vec::new()
         };
-        // The same peers in another order are the same.
-        let near = near.into_iter().map(|peer| {
-            let id = ground.view.id(peer);
-            crate::router::head(&id).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
-        Mark::new(is_first, is_mine(1), near.fold(0, u64::wrapping_add))
+        // The same peers in another order are the same; ids are public keys, and uniform.
+        let near = near.iter().map(head).fold(0, u64::wrapping_add);
+        Mark::new(is_first, is_mine(1), near)
     }
 }
 

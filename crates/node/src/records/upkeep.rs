@@ -7,8 +7,8 @@ use ringweave_overlay::Overlay;
 
 use super::{
     Answer, Word,
-    client::{Errand, Whom, owner},
-    holder::{NEAR, copy, is_nobody},
+    client::{Errand, Whom},
+    holder::{NEAR, copy},
     store::Mark,
 };
 use crate::{
@@ -114,7 +114,7 @@ impl<O: Overlay> Router<O> {
             if records.rounds.contains_key(key) || kept.expires <= ground.now {
                 continue;
             }
-            let mark = self.mark(ground, key);
+            let mark = Self::mark(ground, key);
             // One that failed has no mark, and waits until it is due.
             let has_changed = kept.mark != Mark::NONE && kept.mark != mark;
             if !has_changed && kept.due > ground.now {
@@ -137,7 +137,7 @@ impl<O: Overlay> Router<O> {
     /// Offers a record to the others that should have it.
     fn compare_copies(&mut self, ground: &mut Ground<'_, O>, key: Key, mark: Mark) {
         let near = if mark.is_first() {
-            self.near_aims(ground, &key, NEAR)
+            Self::beside(ground, &key, NEAR)
         } else {
             Vec::new()
         };
@@ -155,17 +155,11 @@ impl<O: Overlay> Router<O> {
         if before != mark {
             kept.is_sure = false;
         }
-        let mut whom: Vec<_> = near
-            .iter()
-            .filter_map(|aim| match aim {
-                Aim::Peer(id) => Some(Whom::Near(*id)),
-                Aim::Target(_) => None,
-            })
-            .collect();
+        let is_alone = mark.is_first() && near.is_empty();
+        let mut whom: Vec<_> = near.into_iter().map(Whom::Near).collect();
         if !mark.is_first() && (is_due || before.is_first() || before == Mark::NONE) {
             whom.push(Whom::Owner(0));
         }
-        let is_alone = mark.is_first() && near.is_empty();
         if !mark.is_far() && !is_alone && (is_due || before.is_far() || mark.is_first()) {
             whom.push(Whom::Owner(1));
         }
@@ -204,41 +198,30 @@ impl<O: Overlay> Router<O> {
         whom: Whom,
         reply: Reply<O::Address>,
     ) {
-        let is_nobody = is_nobody(&reply);
-        let is_told = match reply {
-            Reply::Record(Answer::Kept(..)) => true,
-            Reply::Record(Answer::Found(left, record)) => self.adopt(ground, &key, left, *record),
-            Reply::Record(Answer::Wanted) => {
-                let kept = self
-                    .records
-                    .as_ref()
-                    .and_then(|records| records.store.get(&key, ground.now));
-                let Some(kept) = kept else {
-                    return self.offered(ground, key, false);
-                };
-                let left = kept.expires.since(ground.now);
-                let payload = copy(self.next_ask(), left, kept.record.clone());
-                let purpose = Purpose::Record(Errand::Mend(key));
-                return self.ask(ground, aim(key, whom), Port::RECORDS, payload, purpose);
-            }
-            _ => is_nobody,
+        if !matches!(reply, Reply::Record(Answer::Wanted)) {
+            return self.on_mended(ground, key, reply);
+        }
+        let kept = self
+            .records
+            .as_ref()
+            .and_then(|records| records.store.get(&key, ground.now));
+        let Some(kept) = kept else {
+            return self.offered(ground, key, false);
         };
-        self.offered(ground, key, is_told);
+        let left = kept.expires.since(ground.now);
+        let payload = copy(self.next_ask(), left, kept.record.clone());
+        let purpose = Purpose::Record(Errand::Mend(key));
+        self.ask(ground, aim(key, whom), Port::RECORDS, payload, purpose);
     }
 
-    /// A copy went to who lacked one.
+    /// A holder has what it was offered, or has told what it has.
     pub(super) fn on_mended(
         &mut self,
         ground: &mut Ground<'_, O>,
         key: Key,
         reply: Reply<O::Address>,
     ) {
-        let is_nobody = is_nobody(&reply);
-        let is_told = match reply {
-            Reply::Record(Answer::Kept(..)) => true,
-            Reply::Record(Answer::Found(left, record)) => self.adopt(ground, &key, left, *record),
-            _ => is_nobody,
-        };
+        let is_told = self.takes_in(ground, &key, reply);
         self.offered(ground, key, is_told);
     }
 
@@ -288,6 +271,6 @@ impl<O: Overlay> Router<O> {
 fn aim<A>(key: Key, whom: Whom) -> Aim<A> {
     match whom {
         Whom::Near(id) => Aim::Peer(id),
-        Whom::Owner(choice) => owner(key, choice),
+        Whom::Owner(choice) => Aim::owner(key, choice),
     }
 }

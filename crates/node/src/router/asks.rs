@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ringweave_ids::{PeerId, Time};
+use ringweave_ids::{Key, PeerId, Time};
 use ringweave_overlay::{Overlay, Target};
 
 use super::{DEADLINE, Ground, Local, Router, finder::Found, trace::Trail};
@@ -56,6 +56,17 @@ pub(crate) enum Aim<A> {
     Peer(PeerId),
     /// Whoever the overlay leads to.
     Target(Target<A>),
+}
+
+impl<A> Aim<A> {
+    /// Whoever owns a key by this choice.
+    pub(crate) const fn owner(key: Key, choice: u8) -> Self {
+        Self::Target(Target::Key {
+            scope: None,
+            key,
+            choice,
+        })
+    }
 }
 
 /// How a question ended.

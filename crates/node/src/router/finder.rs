@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ringweave_ids::{PeerId, Time, wire};
-use ringweave_overlay::{Overlay, Target, Wish};
+use ringweave_overlay::{Overlay, Wish};
 
 use super::{
     Ground, Router,
@@ -282,11 +282,7 @@ impl<O: Overlay> Router<O> {
         let Some(key) = query_key(&lookup.query) else {
             return;
         };
-        let target = Target::Key {
-            scope: None,
-            key,
-            choice: lookup.choice,
-        };
+        let aim = Aim::owner(key, lookup.choice);
         let query = lookup.query.clone();
         let word = Word::Ask {
             number: self.next_ask(),
@@ -294,13 +290,7 @@ impl<O: Overlay> Router<O> {
         };
         let payload = wire::to_vec(&word).into();
         let purpose = Purpose::Lookup(number);
-        self.ask(
-            ground,
-            Aim::Target(target),
-            Port::DIRECTORY,
-            payload,
-            purpose,
-        );
+        self.ask(ground, aim, Port::DIRECTORY, payload, purpose);
     }
 
     /// The overlay's own search for a peer ended.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::peer::{Peer, ask, try_ask};
 
-/// Longer than until the disk has what was put.
+/// Longer than until the disk has what was put: a peer writes once a second, and tells nobody when it has.
 const WRITTEN: Duration = Duration::from_millis(2_500);
 
 /// Puts a value, and gives its key.

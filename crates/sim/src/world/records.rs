@@ -7,13 +7,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use ringweave_node::{Command, Event, Fetched, NotKept, Record};
+use ringweave_node::{Command, Event, Fetched, Record};
 
 use super::{World, event::Deed, lab::Lab, play::Pace};
 use crate::Records as Figures;
 
 /// Sets the tickets of puts and reads apart; the rest is a number.
-pub(crate) const RECORDS: u64 = 1 << 60;
+const RECORDS: u64 = 1 << 60;
 /// A record outlives its writer for so long.
 const LEASE: Duration = Duration::from_secs(2 * 60 * 60);
 /// The share of the time in which records are put.
@@ -37,7 +37,7 @@ enum Open {
 }
 
 /// What was heard of a ticket.
-pub(crate) enum Heard {
+pub(crate) enum Told {
     Stored(bool),
     /// The value's version; nothing if there is none.
     Read(Option<u32>),
@@ -137,11 +137,11 @@ impl Records {
     }
 
     /// Takes in what peers heard.
-    pub(crate) fn gather(&mut self, heard: Vec<(u64, Heard)>) {
+    pub(crate) fn gather(&mut self, heard: Vec<(u64, Told)>) {
         for (ticket, heard) in heard {
             let open = self.open.remove(&ticket).map(|(open, _)| open);
             match (open, heard) {
-                (Some(Open::Put { record, version }), Heard::Stored(is_kept)) => {
+                (Some(Open::Put { record, version }), Told::Stored(is_kept)) => {
                     self.figures.put += 1;
                     if is_kept {
                         self.figures.kept += 1;
@@ -149,7 +149,7 @@ impl Records {
                         *kept = (*kept).max(Some(version));
                     }
                 }
-                (Some(Open::Read { expected }), Heard::Read(found)) => {
+                (Some(Open::Read { expected }), Told::Read(found)) => {
                     self.figures.read += 1;
                     match found {
                         Some(version) if version >= expected => self.figures.found += 1,
@@ -177,18 +177,16 @@ impl Records {
 }
 
 /// What an event of a node says of a put or a read.
-pub(crate) fn heard<A>(event: &Event<A>) -> Option<(u64, Heard)> {
+pub(crate) fn heard<A>(event: &Event<A>) -> Option<(u64, Told)> {
     let version = |found: &Fetched| {
         let bytes = found.value.get(..4)?.try_into().ok()?;
         Some(u32::from_le_bytes(bytes))
     };
-    let told = |found: &Option<Fetched>| Heard::Read(found.as_ref().and_then(version));
+    let told = |found: &Option<Fetched>| Told::Read(found.as_ref().and_then(version));
     Some(match event {
-        Event::Put(ticket, result) => (ticket.0, Heard::Stored(result.is_ok())),
+        Event::Put(ticket, result) => (ticket.0, Told::Stored(result.is_ok())),
         Event::Got(ticket, Ok(found)) => (ticket.0, told(found)),
-        Event::Got(ticket, Err(NotKept::Failed(_) | NotKept::Denied(_) | NotKept::NoHolders)) => {
-            (ticket.0, Heard::Failed)
-        }
+        Event::Got(ticket, Err(_)) => (ticket.0, Told::Failed),
         _ => return None,
     })
 }

@@ -8,7 +8,7 @@ use super::{
     event::Parcel,
     lab::Lab,
     load::{self, Kind},
-    records::{self, Heard},
+    records::{self, Told},
 };
 
 /// Counts of one part.
@@ -37,7 +37,7 @@ pub(crate) struct Tally {
     /// When the first broadcast came to each peer.
     pub(crate) reach: Vec<u64>,
     /// What was heard of puts and reads of records, by ticket.
-    pub(crate) records: Vec<(u64, Heard)>,
+    pub(crate) records: Vec<(u64, Told)>,
     /// Frames about records sent in the measured span.
     pub(crate) traffic: Upkeep,
     /// Questions to the directory that were answered, and those with the right answer.
