@@ -572,7 +572,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`CallError::Record`]: it is too large, refused, or its holders cannot be reached. Then it may have
-    /// been kept or not; it is not tried again.
+    /// been kept or not; it is not tried again, and what it was to replace is renewed as before.
     pub async fn put(
         &self,
         name: String,
