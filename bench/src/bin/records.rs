@@ -31,8 +31,10 @@ pub const NODES: usize = 50;
 const VALUES: usize = 500;
 /// Bytes of a value.
 const SIZE: usize = 256;
-/// Reads at each concurrency.
+/// Reads at each concurrency, as long as they take no longer than [`SPAN`].
 const READS: usize = 4_000;
+/// How long reads of one concurrency are begun.
+const SPAN: Duration = Duration::from_secs(15);
 /// Reads at once.
 const AT_ONCE: [usize; 3] = [1, 16, 64];
 
@@ -40,7 +42,7 @@ const AT_ONCE: [usize; 3] = [1, 16, 64];
 pub trait Network: Send + Sync + 'static {
     /// Puts a value at the node of this number; gives what it is read by.
     fn put(&self, node: usize, name: usize, value: Vec<u8>) -> impl Future<Output = Result<Vec<u8>>> + Send;
-    /// Reads at the first node.
+    /// Reads at the last node, which came last: in a polyring the lowest.
     fn get(&self, key: Vec<u8>) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
 }
 
@@ -72,6 +74,7 @@ fn value(name: usize) -> Vec<u8> {
 async fn measure<N: Network, F: Future<Output = Result<N>>>(name: &str, start: impl FnOnce() -> F) -> Result<()> {
     let before = memory();
     let network = Arc::new(start().await.with_context(|| format!("{name} does not start"))?);
+    // What nodes have to say to each other after a start is said before anything is measured.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let node = memory().saturating_sub(before) as f64 / NODES as f64 / 1_048_576.0;
     let (mut puts, mut keys) = (Vec::new(), Vec::new());
@@ -89,7 +92,7 @@ async fn measure<N: Network, F: Future<Output = Result<N>>>(name: &str, start: i
         let (places, busy, bytes) = (Arc::new(Semaphore::new(at_once)), cpu(), loopback());
         let (began, mut reads) = (Instant::now(), Vec::with_capacity(READS));
         let mut order = 1_usize;
-        for _ in 0..READS {
+        while reads.len() < READS && began.elapsed() < SPAN {
             let place = Arc::clone(&places).acquire_owned().await?;
             order = order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let n = (order >> 33) % VALUES;
@@ -108,13 +111,14 @@ async fn measure<N: Network, F: Future<Output = Result<N>>>(name: &str, start: i
             times.push(time);
             missed += usize::from(!is_right);
         }
-        let rate = READS as f64 / began.elapsed().as_secs_f64();
+        let count = times.len() as f64;
+        let rate = count / began.elapsed().as_secs_f64();
         let (p50, p99) = quantiles(&mut times);
-        let each = (cpu() - busy) / READS as f64 * 1e6;
-        let sent = (loopback() - bytes) / READS as f64;
+        let each = (cpu() - busy) / count * 1e6;
+        let sent = (loopback() - bytes) / count;
         println!(
             "{name:>10}  get x{at_once:<3}  p50 {p50:7.2} ms  p99 {p99:7.2} ms  cpu {each:5.0} us  {rate:7.0}/s  \
-             {sent:6.0} B on loopback  {missed} missed"
+             {sent:6.0} B on loopback  {missed} of {count} missed"
         );
     }
     Ok(())

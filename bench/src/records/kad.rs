@@ -1,4 +1,5 @@
-//! libp2p-kad's part: TCP, noise and yamux, servers all, each bootstrapped through the first.
+//! libp2p-kad's part: TCP, noise and yamux, servers all, and each is told of all others before it starts, so
+//! that no table lacks anybody.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -41,7 +42,7 @@ fn node() -> Result<Node> {
 
 impl Kad {
     pub async fn start() -> Result<Self> {
-        let (mut asks, mut first): (Vec<_>, Option<(PeerId, Multiaddr)>) = (Vec::new(), None);
+        let mut swarms = Vec::with_capacity(NODES);
         for _ in 0..NODES {
             let mut swarm = node()?;
             swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
@@ -50,18 +51,20 @@ impl Kad {
                     break address;
                 }
             };
-            if let Some((id, address)) = &first {
+            swarms.push((swarm, address));
+        }
+        let known: Vec<(PeerId, Multiaddr)> =
+            swarms.iter().map(|(swarm, address)| (*swarm.local_peer_id(), address.clone())).collect();
+        let asks = swarms.into_iter().map(|(mut swarm, _)| {
+            let me = *swarm.local_peer_id();
+            for (id, address) in known.iter().filter(|(id, _)| *id != me) {
                 swarm.behaviour_mut().add_address(id, address.clone());
-                swarm.behaviour_mut().bootstrap()?;
-            } else {
-                first = Some((*swarm.local_peer_id(), address));
             }
             let (sender, receiver) = mpsc::channel(256);
-            asks.push(sender);
             tokio::spawn(run(swarm, receiver));
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(Self(asks))
+            sender
+        });
+        Ok(Self(asks.collect()))
     }
 }
 
@@ -90,6 +93,7 @@ async fn run(mut swarm: Node, mut asks: mpsc::Receiver<Ask>) {
                 match result {
                     QueryResult::PutRecord(result) => {
                         if let Some(answer) = puts.remove(&id) {
+                            // Whoever asked may have gone; likewise below.
                             let _ = answer.send(result.map(drop).map_err(Into::into));
                         }
                     }
@@ -126,7 +130,7 @@ impl Network for Kad {
 
     async fn get(&self, key: Vec<u8>) -> Result<Option<Vec<u8>>> {
         let (answer, told) = oneshot::channel();
-        self.0[0].send(Ask::Get(RecordKey::new(&key), answer)).await.ok().context("the node runs")?;
+        self.0[NODES - 1].send(Ask::Get(RecordKey::new(&key), answer)).await.ok().context("the node runs")?;
         told.await?
     }
 }

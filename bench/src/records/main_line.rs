@@ -27,7 +27,7 @@ impl Network for MainLine {
 
     async fn get(&self, key: Vec<u8>) -> Result<Option<Vec<u8>>> {
         let id = Id::from_bytes(key).ok().context("an id has 20 bytes")?;
-        let found = self.nodes[0].get_immutable(id).await;
+        let found = self.nodes[NODES - 1].get_immutable(id).await;
         Ok(found.map(|found| found.to_vec()))
     }
 }

@@ -39,7 +39,7 @@ impl Network for Ours {
 
     async fn get(&self, key: Vec<u8>) -> Result<Option<Vec<u8>>> {
         let key = Key(key.try_into().ok().context("a key has 32 bytes")?);
-        let found = self.0[0].get(key).await?;
+        let found = self.0[NODES - 1].get(key).await?;
         Ok(found.map(|found| found.value.to_vec()))
     }
 }
