@@ -77,7 +77,7 @@ pub(super) struct Own {
     renew: Time,
     is_kept: bool,
     /// What it replaces, until its holders have it: if they never do, that goes on.
-    before: Option<Box<Own>>,
+    before: Option<Box<Self>>,
 }
 
 impl Own {
