@@ -31,6 +31,10 @@ const ALONE: Duration = Duration::from_secs(15);
 const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(4);
 
+/// Who was heard by others so lately is not taken for dead yet: a lost packet holds an answer up, and who
+/// is not connected to it has only their word.
+const HEARD: Duration = Duration::from_secs(8);
+
 /// Losses within this span count together.
 pub(super) const SPLIT_WINDOW: Duration = Duration::from_secs(10);
 
@@ -68,7 +72,7 @@ struct Suspect {
     votes: SmallVec<[(Peer, Signature); WITNESSES]>,
     /// Others hear it: who said so, and when to try again.
     redial: Option<Redial>,
-    /// It is asked about for the second time.
+    /// It is asked about for the second time, or more often.
     is_again: bool,
 }
 
@@ -85,6 +89,8 @@ pub(super) struct Redial {
     pub(super) voucher: Peer,
     /// Whether the voucher does not hear it itself, but knows one who does, whom I cannot reach.
     pub(super) is_hearsay: bool,
+    /// When that was said.
+    heard: Time,
     wait: Duration,
 }
 
@@ -95,7 +101,7 @@ impl Suspect {
     }
 
     /// Somebody hears it: how long until it is tried again.
-    fn vouch(&mut self, voucher: Peer, is_hearsay: bool) -> Duration {
+    fn vouch(&mut self, now: Time, voucher: Peer, is_hearsay: bool) -> Duration {
         let last = self.redial.map(|redial| redial.wait);
         let wait = last.map_or(REDIAL_FIRST, |last| (last * 2).min(REDIAL_LAST));
         self.asked.clear();
@@ -104,9 +110,15 @@ impl Suspect {
         self.redial = Some(Redial {
             voucher,
             is_hearsay,
+            heard: now,
             wait,
         });
         wait
+    }
+
+    /// Whether others hear it, and nothing has been said against that since.
+    fn is_content(&self) -> bool {
+        self.redial.is_some() && self.asked.is_empty() && self.votes.is_empty()
     }
 
     fn has_asked(&self, peer: Peer) -> bool {
@@ -165,7 +177,13 @@ impl Healing {
     }
 
     pub(super) fn redial(&self, peer: Peer) -> Option<Redial> {
-        self.suspect(peer)?.redial
+        let suspect = self.suspect(peer).filter(|suspect| !suspect.is_again);
+        suspect?.redial
+    }
+
+    /// Whether the peer was connected to me last, and is suspected.
+    pub(super) fn has_lost(&self, peer: Peer) -> bool {
+        self.suspect(peer).is_some_and(|it| it.redial.is_none())
     }
 
     /// Shows every handle that a suspicion, a question about one, or the election names.
@@ -236,7 +254,7 @@ impl Polyring {
         self.links.hold(peer);
         cx.out.push(Output::Open(peer));
         let known = self.heal.suspect(peer);
-        let redial = known.and_then(|known| known.redial);
+        let redial = self.heal.redial(peer);
         if known.is_some() && redial.is_none() {
             // They have been asked.
             return;
@@ -304,15 +322,23 @@ impl Polyring {
         cx.after(VERDICT, Timer::Suspicion(peer));
     }
 
-    /// Nobody said that it hears the peer. Who was heard by others until now, or of whom nobody said
-    /// anything, is asked about once more.
+    /// Nobody said that it hears the peer. Of whom nobody said anything is asked once more; about who was
+    /// heard by others, until that is long ago.
     fn judge(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let Some(suspect) = self.heal.suspect(peer) else {
             return;
         };
-        let is_clear = suspect.redial.is_none() && !suspect.votes.is_empty();
-        if !is_clear && !suspect.is_again {
+        let redial = suspect.redial;
+        let is_open = match redial {
+            Some(redial) => !has_passed(cx.now, redial.heard, HEARD),
+            None => suspect.votes.is_empty() && !suspect.is_again,
+        };
+        if is_open {
             let mut witnesses = self.witnesses(cx, peer, MORE_WITNESSES);
+            if let Some(Redial { voucher, .. }) = redial {
+                witnesses.retain(|witness| *witness != voucher);
+                witnesses.insert(0, voucher);
+            }
             self.watch_neighbours(cx.now);
             let may_ask = cx.config().without != Some(Rule::Suspicion);
             if may_ask && self.above.lives(peer) && self.heal.cut_off.is_some() {
@@ -323,7 +349,7 @@ impl Polyring {
                 witnesses.truncate(WITNESSES);
             }
             if !witnesses.is_empty() {
-                return self.ask(cx, peer, witnesses, None, true);
+                return self.ask(cx, peer, witnesses, redial, true);
             }
         }
         self.conclude(cx, peer);
@@ -415,7 +441,7 @@ impl Polyring {
                     self.restart(cx, vec![from]);
                     return;
                 }
-                let wait = suspect.vouch(from, !is_heard);
+                let wait = suspect.vouch(cx.now, from, !is_heard);
                 cx.after(wait, Timer::Redial(peer));
                 return;
             }
@@ -463,9 +489,7 @@ impl Polyring {
         let Some(suspect) = self.heal.suspect(peer) else {
             return;
         };
-        let is_vouched =
-            suspect.redial.is_some() && suspect.asked.is_empty() && suspect.votes.is_empty();
-        if is_vouched || !has_passed(cx.now, suspect.since, VERDICT) {
+        if suspect.is_content() || !has_passed(cx.now, suspect.since, VERDICT) {
             return;
         }
         if self.links.is_cut_off() && !has_passed(cx.now, suspect.since, ALONE) {

@@ -43,7 +43,7 @@ impl Polyring {
                     let hearsay = Testimony::Hearsay(redial.voucher);
                     testify(cx, from, suspect, incarnation, hearsay);
                 }
-            } else if self.heal.suspects(suspect) {
+            } else if self.heal.has_lost(suspect) {
                 accuse(cx, from, suspect, incarnation);
                 self.watch(cx, VERDICT, (from, suspect, incarnation), true);
             }
