@@ -22,7 +22,7 @@ use std::{
     thread,
 };
 
-use ringweave_sim::{Churn, FaultKind, Report, Rule, Scenario, run};
+use ringweave_sim::{Churn, Fault, FaultKind, Report, Rule, Scenario, run};
 
 /// Who goes without a rule fails where it matters: a check that passes would be blind.
 /// The last seed is larger where a small world gets by without the rule on some.
@@ -39,7 +39,8 @@ const CANARIES: &[(Rule, &str, u64)] = &[
 const FEW: RangeInclusive<u64> = 1..=2;
 /// Peers of a small world, in rings of four: three levels.
 const SMALL: u32 = 80;
-/// The same where they come and go: of 80, on some seeds, nobody does.
+/// The same where they come and go: of 80, on some seeds, nobody does, or all who live through a split are
+/// on one side, and nothing that is remembered leads to the other.
 const RESTLESS: u32 = 200;
 /// Newcomers of a flash crowd in a small world.
 const CROWD: u32 = 120;
@@ -281,10 +282,9 @@ fn range(variable: &str) -> Option<RangeInclusive<u64>> {
 
 /// The same story in a world that a test can afford.
 fn shrink(scenario: &mut Scenario) {
-    let small = match scenario.churn {
-        Churn::None => SMALL,
-        _ => RESTLESS,
-    };
+    let is_churn = |fault: &Fault| matches!(fault.kind, FaultKind::Churn(..));
+    let is_restless = scenario.churn != Churn::None || scenario.faults.iter().any(is_churn);
+    let small = if is_restless { RESTLESS } else { SMALL };
     scenario.peers = scenario.peers.min(small);
     scenario.ring_size = Some(4);
     scenario.duration = scenario.duration.min(SHORT);

@@ -544,7 +544,7 @@ impl Place {
             return 0;
         }
         let version = u64::from(self.position.version());
-        mix(u64::from(self.coordinate) << 32 | version ^ mix(self.id.0))
+        mix((u64::from(self.coordinate) << 32 | version) ^ mix(self.id.0))
     }
 }
 

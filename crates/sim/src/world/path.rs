@@ -20,7 +20,9 @@ pub(super) fn follow<A: Debug>(
     next: impl Fn(u32, &Target<A>, u64) -> Option<Hop<A>>,
 ) -> Result<(u32, usize), String> {
     let (mut at, mut hops) = (from, 0);
+    let mut way = Vec::new();
     loop {
+        way.push(at);
         let hop = next(at, &target, at_hop(flow, hops as u8));
         match hop.ok_or_else(|| format!("peer {at} is down"))? {
             Hop::Arrived => return Ok((at, hops)),
@@ -35,7 +37,8 @@ pub(super) fn follow<A: Debug>(
         }
         hops += 1;
         if hops > LOOP {
-            return Err("it never ends".into());
+            let last = way.iter().rposition(|peer| *peer == at).unwrap_or_default();
+            return Err(format!("it goes round between peers {:?}", &way[last..]));
         }
     }
 }

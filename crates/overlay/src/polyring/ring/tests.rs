@@ -36,6 +36,19 @@ fn grant(position: u64, byte: u8) -> Arc<Grant> {
     })
 }
 
+/// A member that holds a position.
+fn living(peer: u32, position: u64) -> Arc<Member> {
+    Arc::new(Member {
+        peer: Peer(peer),
+        incarnation: 1,
+        seat: Some(seat(position)),
+        proof: Proof::None,
+        is_private: false,
+        signature: Signature([1; 64]),
+        accusation: None,
+    })
+}
+
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
     let member = (0..5_u32, 0..4_u64, 0..4_u64, any::<bool>(), 0..3_u8).prop_map(
         |(peer, incarnation, position, is_accused, byte)| {
@@ -120,5 +133,26 @@ proptest! {
         prop_assert_eq!(&left, &join_rosters(&a, &join_rosters(&b, &c)));
         prop_assert_eq!(&join_rosters(&left, &left), &left);
         prop_assert_eq!(&join_rosters(&left, &a), &left);
+    }
+
+    /// Two halves may relabel a position at once, each to a coordinate of its own.
+    #[test]
+    fn rosters_with_other_labels_have_other_digests(
+        position in 1_u64.., coordinates in (0..512_u32, 0..512_u32), versions in (1..3_u32, 1..3_u32),
+    ) {
+        let digest = |coordinate: u32, version: u32| {
+            let (by, signature) = (Peer(1), Signature([1; 64]));
+            let label = Label { seat: seat(position), coordinate, version, by, signature };
+            let mut ring = Ring::new(PositionId(9));
+            ring.merge_position(
+                Position::new(grant(position, 1), Some(Arc::new(label)), None),
+                Time::ZERO,
+            );
+            ring.merge_member(&Faker::new(0), living(0, position), Time::ZERO);
+            ring.digest()
+        };
+        let (one, other) = (digest(coordinates.0, versions.0), digest(coordinates.1, versions.1));
+        let is_same = coordinates.0 == coordinates.1 && versions.0 == versions.1;
+        prop_assert_eq!(one == other, is_same);
     }
 }
