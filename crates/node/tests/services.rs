@@ -6,7 +6,7 @@ mod swarm;
 
 use std::time::Duration;
 
-use ringweave_ids::PeerId;
+use ringweave_ids::{Key, PeerId};
 use ringweave_node::{
     Command, Destination, Effort, Event, Failure, Frame, Input, Outcome, Placed, Port, Query,
     Traced,
@@ -355,4 +355,37 @@ fn nonsense_is_counted_and_changes_nothing() {
     assert_eq!(counted, count);
     let ticket = swarm.send(0, 1, b"b");
     assert_eq!(swarm.result(ticket), Ok(1));
+}
+
+#[test]
+fn a_record_outlives_all_owners_of_its_key_at_once() {
+    let parents: Vec<_> = (0..15_u32)
+        .map(|at| at.checked_sub(1).map(|up| up / 2))
+        .collect();
+    let mut tried = 0;
+    for wanted in 0..15 {
+        let key = Key::of("peer", &id(wanted).to_string().as_bytes()[..4]);
+        let owners = [0, 1].map(|choice| (key.head().wrapping_add(choice) % 15) as u32);
+        // Leaves, as the others are the ways of the tree.
+        if owners.contains(&wanted) || owners.iter().any(|owner| *owner < 7) {
+            continue;
+        }
+        tried += 1;
+        let mut swarm = Swarm::new(&parents);
+        swarm.run(Duration::from_secs(5));
+        for owner in owners {
+            swarm.nodes[owner as usize] = None;
+        }
+        swarm.reshape(
+            (0..15)
+                .map(|at| (!owners.contains(&at)).then_some(at))
+                .collect(),
+        );
+        swarm.run(Duration::from_secs(5));
+        // Somebody who has not met it.
+        let asker = (0..7).find(|asker| *asker != wanted).unwrap();
+        let found = resolve(&mut swarm, asker, Query::Peer(id(wanted)));
+        assert_eq!(ids(found), [id(wanted)], "without {owners:?}");
+    }
+    assert!(tried >= 2, "{tried}");
 }

@@ -6,8 +6,9 @@
 //! name, if it has one. Records are leases, renewed at half their time. Nobody is asked beyond the
 //! two owners: nothing floods.
 //!
-//! An owner keeps the newest record of each peer, and watches where the keys of its records lead
-//! now: whenever that changes, it hands the record to the new owner.
+//! An owner keeps the newest record of each peer, gives copies to those that may be asked in its place
+//! (in a polyring the other members of its cluster) or come after it, and watches where the keys of its
+//! records lead now: whenever that changes, it hands the record to the new owner, or to the new others.
 
 mod records;
 
@@ -15,12 +16,12 @@ use std::time::Duration;
 
 use records::{ANSWERED, Held, Kind, Record, Records, Signed, peer_key};
 pub(crate) use records::{Way, Word, query_key};
-use ringweave_ids::{Key, Peer, Time, wire};
+use ringweave_ids::{Key, Peer, PeerId, Time, wire};
 use ringweave_overlay::{Hop, Overlay, Target};
 
 use crate::{
     Envelope, Flow, Placed, Port, Tick,
-    router::{Aim, Ground, Purpose, Reply, Router},
+    router::{Aim, Ground, Purpose, Reply, Router, head},
 };
 
 /// The longest name of a peer that is published, in bytes.
@@ -33,6 +34,10 @@ const PUT_AGAIN: Duration = Duration::from_secs(5);
 const HAND_OVER_EVERY: Duration = Duration::from_millis(500);
 /// Records handed over at once.
 const HAND_OVER_AT_ONCE: usize = 256;
+/// Records that wait to be shared with the others; the rest is, when the table changes next.
+const FRESH: usize = 4_096;
+/// Copies beside an owner's own, where not more may be asked in its place.
+const NEAR: usize = 1;
 /// How often expired records are swept out.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Owners of a key.
@@ -43,6 +48,9 @@ pub(crate) struct Directory<A> {
     records: Records<A>,
     sequence: u64,
     renew: Option<Time>,
+    /// Records that have just come, of which the others have no copy yet.
+    fresh: Vec<(Kind, PeerId)>,
+    share: Option<Time>,
     hand_over: Option<Time>,
     sweep: Option<Time>,
     /// The earliest timer that is set.
@@ -55,6 +63,8 @@ impl<A> Default for Directory<A> {
             records: Records::default(),
             sequence: 0,
             renew: None,
+            fresh: Vec::new(),
+            share: None,
             hand_over: None,
             sweep: None,
             armed: None,
@@ -84,7 +94,8 @@ impl<O: Overlay> Router<O> {
                 left,
                 signed,
             }) => {
-                let is_kept = self.keep(ground, kind, left, signed);
+                let is_copy = matches!(flow.target, Target::Peer { .. });
+                let is_kept = self.keep(ground, kind, left, signed, is_copy);
                 self.confirm(ground, flow, is_kept.then_some(number));
             }
             Some(Word::Ask { number, query }) => {
@@ -146,6 +157,7 @@ impl<O: Overlay> Router<O> {
         kind: Kind,
         left: u32,
         signed: Signed<O::Address>,
+        is_copy: bool,
     ) -> bool {
         let record = &signed.record;
         let name = record.name.as_deref();
@@ -164,14 +176,38 @@ impl<O: Overlay> Router<O> {
             return false;
         }
         let left = Duration::from_secs(u64::from(left.min(signed.record.lease)));
-        let ways = std::array::from_fn(|choice| way(ground, key, choice as u8));
+        let ways: [Way; CHOICES as usize] =
+            std::array::from_fn(|choice| way(ground, key, choice as u8));
+        let is_owner = ways.contains(&Way::Here);
+        let mut others = Vec::new();
+        let near = if is_owner {
+            near(ground, &key, &mut others)
+        } else {
+            0
+        };
+        let given = if is_copy { near } else { 0 };
+        let id = signed.record.id;
+        if signed.record.lease == 0 && is_owner && !is_copy {
+            // Who is gone is gone everywhere.
+            for other in others {
+                let (aim, now) = (Aim::Peer(ground.view.id(other)), ground.now);
+                self.put(ground, kind, aim, &signed, Some(now));
+            }
+        }
         let held = Held {
             signed,
             expires: ground.now + left,
             key,
             ways,
+            near: ways.map(|way| if way == Way::Here { given } else { 0 }),
         };
         let is_kept = self.directory.records.keep(kind, held);
+        if is_kept && is_owner && !is_copy && self.directory.fresh.len() < FRESH {
+            self.directory.fresh.push((kind, id));
+            let share = &mut self.directory.share;
+            share.get_or_insert(ground.now + HAND_OVER_EVERY);
+            self.arm(ground);
+        }
         if self.directory.sweep.is_none() && !self.directory.records.is_empty() {
             self.directory.sweep = Some(ground.now + SWEEP_EVERY);
             self.arm(ground);
@@ -229,21 +265,22 @@ impl<O: Overlay> Router<O> {
         let signature = host.sign(&record.bytes(host.network()));
         let signed = Signed { record, signature };
         for choice in 0..CHOICES {
-            self.put(ground, Kind::Peer, peer_key(&id), choice, &signed, None);
+            let aim = Aim::owner(peer_key(&id), choice);
+            self.put(ground, Kind::Peer, aim, &signed, None);
             if let Some(name) = &name {
-                let key = Key::of("name", name.as_bytes());
-                self.put(ground, Kind::Name, key, choice, &signed, None);
+                let aim = Aim::owner(Key::of("name", name.as_bytes()), choice);
+                self.put(ground, Kind::Name, aim, &signed, None);
             }
         }
     }
 
-    /// Offers a record to an owner of its key; `expires` is given for those of other peers.
+    /// Offers a record to an owner of its key, or to who may be asked in its place; `expires` is given for
+    /// those of other peers.
     fn put(
         &mut self,
         ground: &mut Ground<'_, O>,
         kind: Kind,
-        key: Key,
-        choice: u8,
+        aim: Aim<O::Address>,
         signed: &Signed<O::Address>,
         expires: Option<Time>,
     ) {
@@ -261,7 +298,7 @@ impl<O: Overlay> Router<O> {
         };
         self.ask(
             ground,
-            Aim::owner(key, choice),
+            aim,
             Port::DIRECTORY,
             wire::to_vec(&word).into(),
             purpose,
@@ -293,12 +330,16 @@ impl<O: Overlay> Router<O> {
             let is_through = self.hand_over_records(ground);
             self.directory.hand_over = (!is_through).then(|| now + HAND_OVER_EVERY);
         }
+        if is_due(&self.directory.share) {
+            self.directory.share = None;
+            self.share_fresh(ground);
+        }
         self.arm(ground);
     }
 
     /// Hands records over whose keys lead elsewhere; says whether that was all.
     fn hand_over_records(&mut self, ground: &mut Ground<'_, O>) -> bool {
-        let mut moved = Vec::new();
+        let (mut others, mut moved) = (Vec::new(), Vec::new());
         let directory = &mut self.directory;
         let peers = directory
             .records
@@ -311,29 +352,51 @@ impl<O: Overlay> Router<O> {
             .values_mut()
             .map(|held| (Kind::Name, held));
         for (kind, held) in peers.chain(names) {
-            for choice in 0..CHOICES {
-                let way = way(ground, held.key, choice);
-                let known = &mut held.ways[usize::from(choice)];
-                if way == *known || moved.len() >= HAND_OVER_AT_ONCE {
-                    continue;
-                }
-                *known = way;
-                if matches!(way, Way::Via(_)) {
-                    moved.push((kind, held.key, choice, held.signed.clone(), held.expires));
-                }
+            if moved.len() >= HAND_OVER_AT_ONCE {
+                break;
             }
+            moves(ground, kind, held, &mut others, &mut moved);
         }
         let is_through = moved.len() < HAND_OVER_AT_ONCE;
-        for (kind, key, choice, signed, expires) in moved {
-            self.put(ground, kind, key, choice, &signed, Some(expires));
-        }
+        self.carry(ground, moved);
         is_through
+    }
+
+    /// Gives copies of what has just come to those that may be asked in this peer's place.
+    fn share_fresh(&mut self, ground: &mut Ground<'_, O>) {
+        let (mut others, mut moved) = (Vec::new(), Vec::new());
+        let directory = &mut self.directory;
+        for (kind, id) in std::mem::take(&mut directory.fresh) {
+            if let Some(held) = directory.records.get_mut(kind, &id) {
+                moves(ground, kind, held, &mut others, &mut moved);
+            }
+        }
+        self.carry(ground, moved);
+    }
+
+    fn carry(&mut self, ground: &mut Ground<'_, O>, moved: Vec<Move<O::Address>>) {
+        for Move {
+            kind,
+            aim,
+            signed,
+            expires,
+        } in moved
+        {
+            self.put(ground, kind, aim, &signed, Some(expires));
+        }
     }
 
     /// Makes sure that a timer is set for what is due next.
     fn arm(&mut self, ground: &mut Ground<'_, O>) {
         let directory = &mut self.directory;
-        let due = [directory.renew, directory.hand_over, directory.sweep];
+        let Directory {
+            renew,
+            share,
+            hand_over,
+            sweep,
+            ..
+        } = directory;
+        let due = [*renew, *share, *hand_over, *sweep];
         let Some(due) = due.into_iter().flatten().min() else {
             return;
         };
@@ -342,6 +405,59 @@ impl<O: Overlay> Router<O> {
             ground.after(due.since(ground.now), Tick::Directory);
         }
     }
+}
+
+/// A record that goes to another peer.
+struct Move<A> {
+    kind: Kind,
+    aim: Aim<A>,
+    signed: Signed<A>,
+    expires: Time,
+}
+
+/// Appends where a record has to go, as far as that has changed since it was looked at last.
+fn moves<O: Overlay>(
+    ground: &Ground<'_, O>,
+    kind: Kind,
+    held: &mut Held<O::Address>,
+    others: &mut Vec<Peer>,
+    moved: &mut Vec<Move<O::Address>>,
+) {
+    for choice in 0..CHOICES {
+        let way = way(ground, held.key, choice);
+        let place = usize::from(choice);
+        let known = std::mem::replace(&mut held.ways[place], way);
+        let mut aims = Vec::new();
+        if way == Way::Here {
+            let mark = near(ground, &held.key, others);
+            if std::mem::replace(&mut held.near[place], mark) != mark {
+                aims.extend(others.iter().map(|peer| Aim::Peer(ground.view.id(*peer))));
+            }
+        } else {
+            held.near[place] = 0;
+            if way != known && matches!(way, Way::Via(_)) {
+                aims.push(Aim::owner(held.key, choice));
+            }
+        }
+        moved.extend(aims.into_iter().map(|aim| Move {
+            kind,
+            aim,
+            signed: held.signed.clone(),
+            expires: held.expires,
+        }));
+    }
+}
+
+/// Fills `others` with those that may be asked in this peer's place, or come after it; gives a hash of them
+/// that is never 0. It is asked of every record when the table changes, so it allocates nothing.
+fn near<O: Overlay>(ground: &Ground<'_, O>, key: &Key, others: &mut Vec<Peer>) -> u64 {
+    others.clear();
+    ground.overlay.replicas(&ground.view, key, NEAR, others);
+    // The same peers in another order are the same.
+    let marks = others
+        .iter()
+        .map(|peer| head(&ground.view.id(*peer)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    marks.fold(0, u64::wrapping_add) | 1
 }
 
 /// Where a key leads from here.

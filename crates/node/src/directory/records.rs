@@ -79,6 +79,8 @@ pub(super) struct Held<A> {
     pub(super) key: Key,
     /// Where its key led when last looked at, by choice.
     pub(super) ways: [Way; CHOICES as usize],
+    /// Whom this peer has given copies as an owner of its key, by choice: a hash; 0 for nobody yet.
+    pub(super) near: [u64; CHOICES as usize],
 }
 
 /// The records that this peer keeps.
@@ -239,6 +241,17 @@ impl<A: Clone> Records<A> {
                 true
             }
             Kind::Peer | Kind::Name => false,
+        }
+    }
+
+    /// The record of a peer, of this kind.
+    pub(super) fn get_mut(&mut self, kind: Kind, id: &PeerId) -> Option<&mut Held<A>> {
+        match kind {
+            Kind::Peer => self.peers.get_mut(id).map(|held| &mut **held),
+            Kind::Name => {
+                let name = self.named.get(id)?.clone();
+                self.names.get_mut(&(name, *id)).map(|held| &mut **held)
+            }
         }
     }
 
