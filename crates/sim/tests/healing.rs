@@ -280,10 +280,23 @@ fn range(variable: &str) -> Option<RangeInclusive<u64>> {
     Some(first.parse().unwrap()..=last.parse().unwrap())
 }
 
+/// Whether peers come and go for several sessions' time.
+fn is_outlived(fault: &Fault) -> bool {
+    let FaultKind::Churn(law, length) = &fault.kind else {
+        return false;
+    };
+    match law {
+        Churn::Exponential { mean_s: session }
+        | Churn::Weibull {
+            median_s: session, ..
+        } => *length >= 3.0 * session,
+        Churn::None | Churn::File(_) => false,
+    }
+}
+
 /// The same story in a world that a test can afford.
 fn shrink(scenario: &mut Scenario) {
-    let is_churn = |fault: &Fault| matches!(fault.kind, FaultKind::Churn(..));
-    let is_restless = scenario.churn != Churn::None || scenario.faults.iter().any(is_churn);
+    let is_restless = scenario.churn != Churn::None || scenario.faults.iter().any(is_outlived);
     let small = if is_restless { RESTLESS } else { SMALL };
     scenario.peers = scenario.peers.min(small);
     scenario.ring_size = Some(4);
