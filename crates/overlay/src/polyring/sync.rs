@@ -29,6 +29,10 @@ const REPAIR: (Duration, Duration) = (Duration::from_millis(300), Duration::from
 const BEAT_FIRST: Duration = Duration::from_millis(3_000);
 const BEAT_LAST: Duration = Duration::from_secs(30);
 
+/// The slowest of who is connected to no parent: it hears of the ring above from siblings alone, and asks one
+/// each time.
+const BEAT_UNTOLD: Duration = Duration::from_secs(10);
+
 /// After a change, or without any connection, the next hello is no further away than this.
 const BEAT_SOON: Duration = Duration::from_secs(15);
 
@@ -553,18 +557,37 @@ impl Polyring {
             return;
         }
         self.sync.turn = (self.sync.turn + 1) % 3;
-        let mut roles = [Role::Sibling, Role::Parent, Role::Child];
-        roles.rotate_left(usize::from(self.sync.turn));
+        // Who has no children has twice the time for its parents: siblings know no more than they do.
+        let roles = match self.sync.turn {
+            0 => [Role::Sibling, Role::Parent, Role::Child],
+            1 => [Role::Parent, Role::Child, Role::Sibling],
+            _ => [Role::Child, Role::Parent, Role::Sibling],
+        };
         let linked = roles.into_iter().find_map(|role| {
             let linked: SmallVec<[Peer; 64]> = self.links.linked(role).collect();
             cx.random.pick(&linked).copied()
         });
-        self.sync.beat = (self.sync.beat * 2).min(BEAT_LAST);
         if let Some(peer) = linked {
             self.send_hello(cx, peer);
         }
+        let may_repair = cx.config().without != Some(Rule::Repair);
+        let is_untold = may_repair && !self.above.is_empty() && self.linked_parent().is_none();
+        if is_untold {
+            self.ask_sibling(cx);
+        }
+        let last = if is_untold { BEAT_UNTOLD } else { BEAT_LAST };
+        self.sync.beat = (self.sync.beat * 2).min(last);
         let beat = self.sync.beat;
         self.beat_within(cx, beat);
+    }
+
+    /// Compares the ring above with a sibling.
+    fn ask_sibling(&self, cx: &mut Cx<'_>) {
+        let siblings: SmallVec<[Peer; 64]> = self.links.linked(Role::Sibling).collect();
+        if let Some(sibling) = cx.random.pick(&siblings) {
+            let digest = self.digest_for(*sibling, &self.above);
+            self.send_summary(cx, *sibling, &self.above, digest);
+        }
     }
 
     fn beat_within(&mut self, cx: &mut Cx<'_>, span: Duration) {

@@ -371,7 +371,12 @@ impl Star {
         if self.search.asked != Some(from) || is_mine {
             return;
         }
-        (self.phase, self.hub) = (Phase::Out, None);
+        self.search.asked = None;
+        if self.phase != Phase::Joining {
+            // Who has a place stays with its hub, or goes on looking for one.
+            return;
+        }
+        self.phase = Phase::Out;
         let limit = cx.config().spokes;
         cx.tell(Event::Refused(format!(
             "the hub of this star has all the {limit} spokes that it takes"

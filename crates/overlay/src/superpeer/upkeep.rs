@@ -345,9 +345,12 @@ impl Superpeer {
     }
 
     pub(super) fn on_astray(&mut self, cx: &mut Cx<'_>, from: Peer) {
-        let is_first = self.superpeers.first().is_some_and(|it| it.peer == from);
-        if is_first && matches!(self.phase, Phase::Joining | Phase::Leaf) {
-            self.seek(cx);
+        let rank = self.superpeers.iter().position(|it| it.peer == from);
+        match rank {
+            Some(0) if matches!(self.phase, Phase::Joining | Phase::Leaf) => self.seek(cx),
+            Some(_) => {}
+            // It takes this peer for its leaf, and would hand it broadcasts.
+            None => cx.send(from, Message::Detach),
         }
     }
 
